@@ -1,0 +1,78 @@
+package reconcile
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/ramhq/ram/pg"
+)
+
+// Role is what a node is to be, or was seen to be.
+type Role string
+
+const (
+	RoleUnknown Role = "unknown"
+	RolePrimary Role = "primary"
+	RoleStandby Role = "standby"
+	RoleWitness Role = "witness"
+	// RoleRetired nodes stop PostgreSQL and put its data directory aside.
+	RoleRetired Role = "retired"
+)
+
+// Assignment is what the leader wants one node's agent to make true. Agents
+// converge to it; they are never sent scripts. The zero Assignment asks for
+// nothing.
+type Assignment struct {
+	// Serial grows by one whenever the leader issues an assignment to this
+	// node, also an unchanged one to have drift put right. The agent writes it
+	// into the configuration, so that a running server shows which one it has.
+	Serial uint64 `json:"serial"`
+	Role   Role   `json:"role,omitempty"`
+	// Term is the primaryship that the assignment belongs to.
+	Term uint64 `json:"term"`
+	// SystemID is the PostgreSQL cluster that the data directory must belong
+	// to; zero only before the first node has been initialised.
+	SystemID pg.SystemID `json:"system_id,omitempty"`
+	// Generation is the number of the data directory that is wanted: one with
+	// a lower number is replaced.
+	Generation uint64 `json:"generation,omitempty"`
+	// Upstream is where a standby clones from and streams from.
+	Upstream *Upstream `json:"upstream,omitempty"`
+
+	Server Server `json:"server"`
+	// Settings are postgresql.conf, apart from those that only the host can
+	// know (paths).
+	Settings map[string]string `json:"settings,omitempty"`
+	HBA      []string          `json:"hba,omitempty"`
+	// Slots are the physical replication slots that the node keeps for others, sorted.
+	Slots []string `json:"slots,omitempty"`
+	// Restart is the Serial at which a restart was last asked for: a server
+	// that was started for a lower one is restarted.
+	Restart uint64 `json:"restart,omitempty"`
+}
+
+// Server is where the server software and its data are.
+type Server struct {
+	Version int    `json:"version"`
+	BinDir  string `json:"bin_dir,omitempty"`
+	User    string `json:"user,omitempty"`
+	DataDir string `json:"data_dir,omitempty"`
+	Host    string `json:"host"`
+	Port    int    `json:"port"`
+}
+
+// Upstream is the server that a standby follows.
+type Upstream struct {
+	Node string `json:"node"`
+	Host string `json:"host"`
+	Port int    `json:"port"`
+	Slot string `json:"slot"`
+}
+
+// same reports whether two assignments ask for the same thing, whatever their serials.
+func (a Assignment) same(b Assignment) bool {
+	upstream := (a.Upstream == nil) == (b.Upstream == nil) && (a.Upstream == nil || *a.Upstream == *b.Upstream)
+	return upstream && a.Role == b.Role && a.Term == b.Term && a.SystemID == b.SystemID &&
+		a.Generation == b.Generation && a.Server == b.Server && a.Restart == b.Restart &&
+		maps.Equal(a.Settings, b.Settings) && slices.Equal(a.HBA, b.HBA) && slices.Equal(a.Slots, b.Slots)
+}

@@ -1,0 +1,103 @@
+package reconcile
+
+import (
+	"time"
+
+	"github.com/ramhq/ram/pg"
+)
+
+// Report is what one agent saw on its host.
+type Report struct {
+	Node        string `json:"node"`
+	Incarnation string `json:"incarnation"`
+	// Ramd is the version of the reporting daemon.
+	Ramd string `json:"ramd,omitempty"`
+	// Serial is the assignment that the agent holds; Settled the one up to
+	// which it has also seen to roles and slots.
+	Serial  uint64 `json:"serial"`
+	Settled uint64 `json:"settled"`
+
+	Data   pg.DataDirectory `json:"data"`
+	Server pg.Server        `json:"server"`
+	// Written is the serial in the configuration on disk, Loaded the one that
+	// the running server shows, Started the one that it was started for.
+	Written uint64 `json:"written"`
+	Loaded  uint64 `json:"loaded"`
+	Started uint64 `json:"started"`
+	// Drift is where the configuration on disk is not what was assigned.
+	Drift []Drift `json:"drift,omitempty"`
+	// Retired is set when a retired node has nothing left to do.
+	Retired bool `json:"retired,omitempty"`
+
+	Activity *Activity `json:"activity,omitempty"`
+	Problem  *Problem  `json:"problem,omitempty"`
+}
+
+// Drift is one difference that somebody made by hand.
+type Drift struct {
+	// Where is "ALTER SYSTEM", a file's name or "slot".
+	Where string `json:"where"`
+	Name  string `json:"name"`
+	Have  string `json:"have"`
+	Want  string `json:"want"`
+}
+
+// Activity is something long that an agent is doing.
+type Activity struct {
+	// Step is the kind of step it belongs to.
+	Step StepKind `json:"step"`
+	// Done and Total are bytes; both zero when there is nothing to count.
+	Done  pg.Bytes `json:"done,omitempty"`
+	Total pg.Bytes `json:"total,omitempty"`
+	// For is how long it has been going on.
+	For time.Duration `json:"for_ns"`
+}
+
+// Problem is why an agent cannot get on.
+type Problem struct {
+	// Step is the kind of step that fails; empty when it is the state itself.
+	Step StepKind `json:"step,omitempty"`
+	Text string   `json:"text"`
+	// Attempts counts consecutive failures of the same action.
+	Attempts int `json:"attempts"`
+	// RetryIn is how long the agent waits before it tries again.
+	RetryIn time.Duration `json:"retry_in_ns,omitempty"`
+}
+
+// NodeView is what the leader knows of one node.
+type NodeView struct {
+	Report Report `json:"report"`
+	// Reported is false until this leader has heard the node's agent.
+	Reported bool `json:"reported"`
+	// Reachable is false when the agent has been silent for too long.
+	Reachable bool `json:"reachable"`
+	// Silent is the time since the last report.
+	Silent time.Duration `json:"silent_ns"`
+}
+
+// RaftMember is one server in Raft's configuration.
+type RaftMember struct {
+	Name        string `json:"name"`
+	Incarnation string `json:"incarnation"`
+	Voter       bool   `json:"voter"`
+}
+
+// Observed is what the agents saw last. It lives in the leader's memory and
+// never in the log. The zero Observed knows nothing.
+type Observed struct {
+	Nodes map[string]NodeView `json:"nodes"`
+	// Raft is the configuration of the Raft group, sorted by name.
+	Raft []RaftMember `json:"raft,omitempty"`
+}
+
+// Running reports whether the node's server was seen to answer.
+func (v NodeView) Running() bool {
+	return v.Reachable && v.Report.Server.State == pg.ServerRunning
+}
+
+// StreamingFrom reports whether the node is a standby that receives WAL from upstream.
+func (v NodeView) StreamingFrom(upstream *Upstream) bool {
+	s := v.Report.Server
+	return v.Running() && s.Recovery && s.Receiver.Streaming() &&
+		upstream != nil && s.Receiver.Host == upstream.Host && s.Receiver.Port == upstream.Port
+}
