@@ -58,6 +58,9 @@ type Server struct {
 	Receiver     *WALReceiver `json:"receiver,omitempty"`
 	Senders      []WALSender  `json:"senders,omitempty"`
 	Slots        []Slot       `json:"slots,omitempty"`
+	// OldestWAL is the first position that the server still has WAL for; zero
+	// when it was not looked up.
+	OldestWAL LSN `json:"oldest_wal,omitempty"`
 	// Settings are current values, as SHOW prints them, of the settings that
 	// the prober was asked for.
 	Settings map[string]string `json:"settings,omitempty"`

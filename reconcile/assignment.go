@@ -27,7 +27,9 @@ type Assignment struct {
 	// node, also an unchanged one to have drift put right. The agent writes it
 	// into the configuration, so that a running server shows which one it has.
 	Serial uint64 `json:"serial"`
-	Role   Role   `json:"role,omitempty"`
+	// Node is the name of the node that it is for.
+	Node string `json:"node"`
+	Role Role   `json:"role,omitempty"`
 	// Term is the primaryship that the assignment belongs to.
 	Term uint64 `json:"term"`
 	// SystemID is the PostgreSQL cluster that the data directory must belong

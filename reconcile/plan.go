@@ -1,6 +1,10 @@
 package reconcile
 
-import "github.com/ramhq/ram/pg"
+import (
+	"slices"
+
+	"github.com/ramhq/ram/pg"
+)
 
 // PlanFormat is the version of a Plan's JSON form.
 const PlanFormat = 1
@@ -34,6 +38,11 @@ type Base struct {
 
 // Empty reports whether there is nothing to do.
 func (p Plan) Empty() bool { return len(p.Changes) == 0 && len(p.Steps) == 0 }
+
+// Refused reports whether the plan's spec cannot be accepted.
+func (p Plan) Refused() bool {
+	return slices.ContainsFunc(p.Blocked, func(b Blocked) bool { return b.Refused })
+}
 
 // Action is what happens to an object or an attribute.
 type Action string
@@ -115,6 +124,9 @@ func (s Step) Effect() *Effect { return s.effect }
 type Blocked struct {
 	Node   string `json:"node,omitempty"`
 	Reason string `json:"reason"`
+	// Refused is set when the spec asks for what ram cannot do at all: such a
+	// spec is not accepted.
+	Refused bool `json:"refused,omitempty"`
 }
 
 // Summary counts a plan.

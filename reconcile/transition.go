@@ -138,6 +138,9 @@ func (r *Record) advance(at time.Time, a Advance) error {
 	if r.Pause != nil {
 		return fmt.Errorf("%w: the cluster is paused", ErrStale)
 	}
+	if r.Run != nil {
+		r.advanceRun(at, Progress{Started: []string{a.Step}})
+	}
 	if err := r.grant(at, e.Grant); err != nil {
 		return err
 	}

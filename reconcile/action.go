@@ -1,0 +1,174 @@
+package reconcile
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/ramhq/ram/pg"
+)
+
+// Local is what an agent knows of its own host when it decides what to do next.
+type Local struct {
+	Data   pg.DataDirectory
+	Server pg.Server
+	Files  pg.ConfigFiles
+	// Drift is FindDrift of Files.
+	Drift []Drift
+	// Written, Loaded, Started and Settled are as in Report.
+	Written, Loaded, Started, Settled uint64
+	// Aside is set while an older copy of the data is kept beside the new one.
+	Aside bool
+}
+
+// ActKind is what an agent does on its host.
+type ActKind string
+
+const (
+	ActNone      ActKind = ""
+	ActInit      ActKind = "init"       // initdb
+	ActClone     ActKind = "clone"      // copy the upstream
+	ActWrite     ActKind = "write"      // write the configuration files
+	ActStart     ActKind = "start"      // start PostgreSQL
+	ActStop      ActKind = "stop"       // stop PostgreSQL
+	ActReload    ActKind = "reload"     // have it read its files again
+	ActSlots     ActKind = "slots"      // create and drop slots
+	ActSettle    ActKind = "settle"     // make the replication role right: all is settled
+	ActSetAside  ActKind = "set-aside"  // put the data directory aside for good
+	ActDropAside ActKind = "drop-aside" // delete copies that the new one replaced
+	ActFail      ActKind = "fail"       // nothing can be done; Reason says why
+)
+
+// Act is the next thing an agent does. The zero Act is nothing to do.
+type Act struct {
+	Kind ActKind
+	// Step is the kind of step that the act belongs to, for progress and problems.
+	Step StepKind
+	// Reason is why, in words for logs and, with ActFail, for the operator.
+	Reason string
+	// Create and Drop are slots.
+	Create, Drop []string
+}
+
+// NextAct decides what an agent does next to make its assignment true. The
+// caller carries it out, looks again, and asks again: nothing is remembered
+// between two calls, so that any act can be killed at any instruction. It is
+// only called with an assignment that a live leader has confirmed since the
+// process started (S4).
+func NextAct(a Assignment, l Local) Act {
+	switch a.Role {
+	case RoleRetired:
+		return retire(l)
+	case RolePrimary, RoleStandby:
+	default:
+		return Act{}
+	}
+	if reason := foreign(a, l); reason != "" {
+		return Act{Kind: ActFail, Reason: reason}
+	}
+	if act := provideData(a, l); act.Kind != ActNone {
+		return act
+	}
+	switch l.Server.State {
+	case pg.ServerStopped:
+		return startServer(a, l)
+	case pg.ServerRunning:
+		return tendServer(a, l)
+	case pg.ServerHung:
+		return Act{Kind: ActFail, Step: StepStart, Reason: "PostgreSQL accepts connections and does not answer: see its log, and the host's disk"}
+	default:
+		return Act{}
+	}
+}
+
+// foreign is why the data directory must not be touched (S6).
+func foreign(a Assignment, l Local) string {
+	switch {
+	case l.Data.State == pg.DirForeign:
+		return "the data directory is not empty and not a data directory of PostgreSQL: empty it, or choose another data_dir"
+	case l.Data.State == pg.DirCluster && a.SystemID != 0 && l.Data.SystemID != a.SystemID:
+		return fmt.Sprintf("the data directory belongs to another PostgreSQL cluster (system identifier %s, this cluster has %s): move it away", l.Data.SystemID, a.SystemID)
+	case l.Data.State == pg.DirCluster && a.SystemID == 0 && l.Data.Generation != a.Generation:
+		return fmt.Sprintf("the data directory already holds a PostgreSQL cluster (system identifier %s): move it away, or choose another data_dir", l.Data.SystemID)
+	case l.Data.State == pg.DirCluster && a.Server.Version != 0 && l.Data.Version != a.Server.Version:
+		return fmt.Sprintf("the data directory is of PostgreSQL %d, the spec says %d", l.Data.Version, a.Server.Version)
+	}
+	return ""
+}
+
+// provideData makes the data directory that the assignment wants.
+func provideData(a Assignment, l Local) Act {
+	if l.Data.State == pg.DirCluster && l.Data.Generation >= a.Generation {
+		return Act{}
+	}
+	if a.Role == RolePrimary {
+		if a.SystemID != 0 {
+			return Act{Kind: ActFail, Reason: "the data directory of the primary is gone: put it back"}
+		}
+		return Act{Kind: ActInit, Step: StepInit, Reason: "the cluster has no data yet"}
+	}
+	if l.Server.State != pg.ServerStopped {
+		return Act{Kind: ActStop, Step: StepClone, Reason: "its data is to be replaced"}
+	}
+	return Act{Kind: ActClone, Step: StepClone, Reason: "the leader wants a new copy"}
+}
+
+func startServer(a Assignment, l Local) Act {
+	if l.Written != a.Serial || len(l.Drift) > 0 {
+		return Act{Kind: ActWrite, Step: StepConfigure, Reason: "the server is about to start"}
+	}
+	return Act{Kind: ActStart, Step: StepStart, Reason: "it is to run"}
+}
+
+func tendServer(a Assignment, l Local) Act {
+	switch {
+	case !l.Server.Guarded:
+		return Act{Kind: ActStop, Step: StepStart, Reason: "it was not started by ramd's guard"}
+	case a.Role == RoleStandby && !l.Server.Recovery:
+		return Act{Kind: ActStop, Step: StepStart, Reason: "it runs as a primary and is to be a standby"}
+	case a.Role == RolePrimary && l.Server.Recovery && l.Data.Standby:
+		return Act{Kind: ActFail, Reason: "it is a standby and was assigned to be the primary: promotion is not built yet in this version"}
+	case l.Written != a.Serial:
+		return Act{Kind: ActWrite, Step: StepConfigure, Reason: "a new assignment"}
+	case l.Loaded != a.Serial:
+		return Act{Kind: ActReload, Step: StepConfigure, Reason: "a new configuration"}
+	case l.Started < a.Restart:
+		return Act{Kind: ActStop, Step: StepRestart, Reason: "a restart was asked for"}
+	case l.Settled < a.Serial:
+		return settle(a, l)
+	case l.Aside && (a.Role == RolePrimary || l.Server.Receiver.Streaming()):
+		return Act{Kind: ActDropAside, Step: StepClone, Reason: "the new copy streams"}
+	}
+	return Act{}
+}
+
+// settle sees to what lives inside the server: the replication role on the
+// primary, slots everywhere.
+func settle(a Assignment, l Local) Act {
+	act := Act{Kind: ActSlots, Step: StepConfigure, Reason: "slots as assigned"}
+	have := map[string]pg.Slot{}
+	for _, s := range l.Server.Slots {
+		have[s.Name] = s
+		if _, wanted := slices.BinarySearch(a.Slots, s.Name); !wanted && pg.IsSlotName(s.Name) || s.WALStatus == "lost" {
+			act.Drop = append(act.Drop, s.Name)
+		}
+	}
+	for _, name := range a.Slots {
+		if s, ok := have[name]; !ok || s.WALStatus == "lost" {
+			act.Create = append(act.Create, name)
+		}
+	}
+	if len(act.Create)+len(act.Drop) > 0 {
+		return act
+	}
+	return Act{Kind: ActSettle, Step: StepConfigure}
+}
+
+func retire(l Local) Act {
+	if l.Server.State != pg.ServerStopped {
+		return Act{Kind: ActStop, Step: StepRetire, Reason: "the node leaves the cluster"}
+	}
+	if l.Data.State == pg.DirCluster {
+		return Act{Kind: ActSetAside, Step: StepRetire, Reason: "the node leaves the cluster"}
+	}
+	return Act{}
+}

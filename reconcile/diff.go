@@ -1,0 +1,283 @@
+package reconcile
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ramhq/ram/pg"
+	"github.com/ramhq/ram/spec"
+)
+
+// MaxClones is how many standbys are cloned at the same time.
+const MaxClones = 4
+
+// Diff is the plan that makes the world what want says: the changes to objects,
+// and the steps that close the gap in the order that the rules allow. It is
+// used to say what would happen, with a want that nobody has accepted yet, and
+// to decide what happens, with the spec in force. Permuting the nodes of want,
+// or of observed, does not change the plan.
+func Diff(want *spec.Cluster, rec *Record, obs Observed) Plan {
+	d := &differ{want: want, rec: rec, obs: obs, nodes: byID(want.Nodes), ids: map[string]bool{}, hba: hbaFor(want)}
+	d.plan = Plan{
+		Format: PlanFormat, Cluster: want.Name,
+		Base:     Base{Revision: rec.Revision, Observed: obs.digest(rec)},
+		Revision: rec.Revision,
+		Spec:     want.Digest(),
+		Changes:  []Change{}, Steps: []Step{}, Blocked: []Blocked{}, Warnings: []string{},
+	}
+	d.plan.Changes = append(d.plan.Changes, specChanges(rec.Spec, want)...)
+	if rec.Spec == nil || rec.Spec.Digest() != d.plan.Spec {
+		d.plan.Revision++
+	}
+	if refused := Refuse(rec, want); len(refused) > 0 {
+		d.plan.Blocked = refused
+		d.plan.Summary = summarize(d.plan)
+		return d.plan
+	}
+	d.choosePrimary()
+	d.members()
+	d.data()
+	d.sync()
+	d.departures()
+	d.plan.Summary = summarize(d.plan)
+	return d.plan
+}
+
+// byID is nodes in the order of their numbers, which is the order of every plan.
+func byID(nodes []spec.Node) []spec.Node {
+	nodes = slices.Clone(nodes)
+	slices.SortFunc(nodes, func(a, b spec.Node) int {
+		return cmp.Or(cmp.Compare(a.ID, b.ID), strings.Compare(a.Name, b.Name))
+	})
+	return nodes
+}
+
+func sorted(names []string) []string {
+	slices.Sort(names)
+	return names
+}
+
+// differ is one Diff under way.
+type differ struct {
+	want  *spec.Cluster
+	rec   *Record
+	obs   Observed
+	nodes []spec.Node // of want, by ID
+	plan  Plan
+	ids   map[string]bool // of the plan's steps
+
+	// primary is the node that holds primaryship, or that is to be given the first one.
+	primary spec.Node
+	// slots are all data members' slots, sorted by slot name; hba are the lines
+	// that all nodes share.
+	slots []memberSlot
+	hba   []string
+	// first is set when the primary is restarted before the standbys.
+	first bool
+
+	cloning   []string // IDs of clone steps, in order
+	restarted []string // IDs of the standbys' restart steps, in order
+}
+
+type memberSlot struct{ node, slot string }
+
+// choosePrimary takes the holder of primaryship, or, for a cluster that never had
+// one, the electable node of the highest priority, lowest ID.
+func (d *differ) choosePrimary() {
+	if d.rec.Primary != "" {
+		d.primary, _ = d.want.Node(d.rec.Primary)
+		return
+	}
+	for _, n := range d.nodes {
+		if n.Electable() && (d.primary.Name == "" || n.Priority > d.primary.Priority) {
+			d.primary = n
+		}
+	}
+}
+
+func (d *differ) block(node, format string, args ...any) {
+	d.plan.Blocked = append(d.plan.Blocked, Blocked{Node: node, Reason: fmt.Sprintf(format, args...)})
+}
+
+func (d *differ) add(s Step) {
+	if s.effect != nil {
+		s.effect.Revision = d.rec.Revision
+	}
+	d.plan.Steps = append(d.plan.Steps, s)
+	d.ids[s.ID] = true
+}
+
+// has reports which of ids are steps of the plan, so that After never names
+// what is done.
+func (d *differ) has(ids ...string) []string {
+	var found []string
+	for _, id := range ids {
+		if d.ids[id] {
+			found = append(found, id)
+		}
+	}
+	return found
+}
+
+func stepID(kind StepKind, node string) string { return string(kind) + "/" + node }
+
+// members plans who enters the Raft group and who votes.
+func (d *differ) members() {
+	raft := map[string]RaftMember{}
+	for _, m := range d.obs.Raft {
+		raft[m.Name] = m
+	}
+	voters := map[string]bool{}
+	for _, n := range d.nodes[:min(len(d.nodes), spec.MaxVoters)] {
+		voters[n.Name] = true
+	}
+	for _, n := range d.nodes {
+		if !d.joined(n.Name) {
+			d.add(Step{
+				ID: stepID(StepJoin, n.Name), Kind: StepJoin, Node: n.Name,
+				Summary: fmt.Sprintf("node %s joins the cluster", n.Name),
+				Reason:  "it is in the spec and not a member yet",
+				Waits:   fmt.Sprintf("ramd start --node %s on %s", n.Name, n.Host),
+			})
+			continue
+		}
+		d.vote(n.Name, raft, voters[n.Name])
+	}
+}
+
+func (d *differ) vote(node string, raft map[string]RaftMember, want bool) {
+	m, known := raft[node]
+	if !known || m.Voter == want {
+		return
+	}
+	s := Step{
+		ID: stepID(StepVoter, node), Kind: StepVoter, Node: node,
+		Summary: fmt.Sprintf("node %s votes", node),
+		Reason:  fmt.Sprintf("the first %d nodes vote", spec.MaxVoters),
+		effect:  &Effect{Voter: node},
+	}
+	if !want {
+		s.Summary = fmt.Sprintf("node %s no longer votes", node)
+		s.effect = &Effect{Nonvoter: node}
+	}
+	d.add(s)
+}
+
+func (d *differ) joined(node string) bool {
+	_, ok := d.rec.Members[node]
+	return ok
+}
+
+// data plans every node that holds data: the primary's first copy, the
+// standbys, and then changes to those that run.
+func (d *differ) data() {
+	for _, n := range d.nodes {
+		if !n.Witness && d.joined(n.Name) {
+			d.slots = append(d.slots, memberSlot{n.Name, pg.SlotName(n.Name)})
+		}
+	}
+	for _, name := range d.leaving() {
+		if !d.gone(name) {
+			d.slots = append(d.slots, memberSlot{name, pg.SlotName(name)})
+		}
+	}
+	slices.SortFunc(d.slots, func(a, b memberSlot) int { return strings.Compare(a.slot, b.slot) })
+	if d.rec.SystemID == 0 {
+		d.initialise()
+	}
+	d.first = d.primaryFirst()
+	if d.first && d.rec.SystemID != 0 {
+		d.running(d.primary)
+	}
+	for _, n := range d.nodes {
+		if !n.Witness && n.Name != d.primary.Name {
+			d.standby(n)
+		}
+	}
+	if !d.first && d.rec.SystemID != 0 {
+		d.running(d.primary)
+	}
+}
+
+// initialise plans the very first data directory.
+func (d *differ) initialise() {
+	name := d.primary.Name
+	view := d.obs.Nodes[name]
+	s := Step{
+		ID: stepID(StepInit, name), Kind: StepInit, Node: name,
+		Summary: fmt.Sprintf("initialise PostgreSQL %d on %s and start it as primary", d.want.Postgres.Version, name),
+		Reason:  "the cluster has no data yet",
+		After:   d.has(stepID(StepJoin, name)),
+	}
+	issued := d.rec.Assignments[name]
+	switch {
+	case !d.joined(name):
+	case !view.Reachable:
+		s.Waits = fmt.Sprintf("ramd on %s to report", name)
+	case issued.Role == RolePrimary:
+		if view.Report.Data.State == pg.DirCluster && view.Report.Data.Generation >= issued.Generation && view.Running() {
+			s.effect = &Effect{Identify: view.Report.Data.SystemID}
+		}
+	case view.Report.Data.State != pg.DirAbsent:
+		d.block(name, "%s", occupied(d.primary, view.Report))
+		return
+	default:
+		a := d.final(d.primary)
+		a.Term, a.Generation, a.Serial = d.rec.Term+1, 1, issued.Serial+1
+		s.effect = &Effect{
+			Grant:  &Grant{Node: name, Term: d.rec.Term + 1},
+			Assign: []Assign{{Node: name, Assignment: a}},
+		}
+	}
+	d.add(s)
+}
+
+func occupied(n spec.Node, r Report) string {
+	where := n.DataDir
+	if where == "" {
+		where = "its data directory"
+	}
+	if r.Data.State == pg.DirForeign {
+		return fmt.Sprintf("%s on node %s is not empty and not a data directory of PostgreSQL: empty it, or choose another data_dir", where, n.Name)
+	}
+	return fmt.Sprintf("%s on node %s already holds a PostgreSQL cluster (system identifier %s): move it away, or choose another data_dir", where, n.Name, r.Data.SystemID)
+}
+
+// ready reports whether a standby can be cloned from the primary now, which
+// needs the slot that keeps WAL for it.
+func (d *differ) ready(node string) bool {
+	view := d.obs.Nodes[d.primary.Name]
+	if d.rec.SystemID == 0 || !view.Running() || view.Report.Server.Recovery {
+		return false
+	}
+	i := slices.IndexFunc(view.Report.Server.Slots, func(s pg.Slot) bool { return s.Name == pg.SlotName(node) })
+	return i >= 0 && view.Report.Server.Slots[i].WALStatus != "lost"
+}
+
+func summarize(p Plan) Summary {
+	s := Summary{Steps: len(p.Steps)}
+	for _, c := range p.Changes {
+		switch c.Action {
+		case ActionCreate:
+			s.Create++
+		case ActionUpdate:
+			s.Update++
+		case ActionDestroy:
+			s.Destroy++
+		}
+	}
+	for _, step := range p.Steps {
+		switch step.Kind {
+		case StepClone:
+			s.Clones++
+			s.Bytes += step.Bytes
+		case StepRestart:
+			s.Restarts++
+		}
+		s.WritesInterrupted = s.WritesInterrupted || step.Interrupts != ""
+		s.Destructive = s.Destructive || step.Destroys != ""
+	}
+	return s
+}

@@ -1,0 +1,128 @@
+package reconcile
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"strconv"
+
+	"github.com/ramhq/ram/pg"
+	"github.com/ramhq/ram/spec"
+)
+
+// standbyFloor are the settings of which a standby must have at least the
+// primary's value, or it refuses to replay ("Hot Standby" in PostgreSQL's
+// manual): raised on standbys first, lowered on the primary first.
+var standbyFloor = []string{
+	"max_connections",
+	"max_locks_per_transaction",
+	"max_prepared_transactions",
+	"max_wal_senders",
+	"max_worker_processes",
+}
+
+const syncNamesSetting = "synchronous_standby_names"
+
+// Settings that only the host knows or that ramd adds when it writes the file
+// are not in an assignment; see Files.
+
+// WatchedSettings are the settings whose running values agents report, beside
+// the serials.
+func WatchedSettings() []string {
+	return append([]string{syncNamesSetting}, standbyFloor...)
+}
+
+// settingsFor is postgresql.conf of one node, apart from what its role and its
+// host add.
+func settingsFor(c *spec.Cluster, n spec.Node) map[string]string {
+	s := map[string]string{
+		// Restarts are what changing these costs, so they leave room.
+		"max_wal_senders":       strconv.Itoa(roomFor(len(c.Nodes))),
+		"max_replication_slots": strconv.Itoa(roomFor(len(c.Nodes))),
+		"wal_level":             "replica",
+		"hot_standby":           "on",
+		// A former primary can be rewound without being copied.
+		"wal_log_hints":       "on",
+		"password_encryption": "scram-sha-256",
+		// A standby that waits for WAL, or is promoted, looks again at once.
+		"wal_retrieve_retry_interval": "100ms",
+	}
+	maps.Copy(s, c.Postgres.Parameters)
+	maps.Copy(s, n.Parameters)
+	s["listen_addresses"] = n.Host
+	s["port"] = strconv.Itoa(n.Ports.Postgres)
+	s["cluster_name"] = c.Name
+	return s
+}
+
+// roomFor is the number of slots or senders for a cluster of n nodes: two for
+// each and some for people, rounded up so that it seldom changes.
+func roomFor(n int) int {
+	const step = 32
+	return (2*n + 8 + step - 1) / step * step
+}
+
+// hbaFor are the lines of pg_hba.conf, ramd's own first.
+func hbaFor(c *spec.Cluster) []string {
+	lines := []string{
+		"local all " + SuperuserRole + " scram-sha-256",
+		"local all all scram-sha-256",
+	}
+	for _, n := range byID(c.Nodes) {
+		if n.Witness {
+			continue
+		}
+		address := hbaAddress(n.Host)
+		lines = append(lines,
+			fmt.Sprintf("host replication %s %s scram-sha-256", ReplicationRole, address),
+			fmt.Sprintf("host all %s %s scram-sha-256", SuperuserRole, address),
+		)
+	}
+	return append(lines, c.Postgres.HBA...)
+}
+
+// hbaAddress is a host as pg_hba.conf wants it: an address as its own network.
+func hbaAddress(host string) string {
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return host
+	}
+	return netip.PrefixFrom(addr, addr.BitLen()).String()
+}
+
+// syncNames is a sync set in PostgreSQL's notation.
+func syncNames(s SyncSet) string {
+	return pg.SyncNames{K: s.K, Members: s.Members}.String()
+}
+
+// needsRestart reports whether a change of the setting takes effect only when
+// the server starts.
+func needsRestart(name string, major int) bool {
+	s, ok := pg.LookupSetting(name, major)
+	return ok && s.Context == pg.ContextPostmaster
+}
+
+// sameValue compares two spellings of a setting's value.
+func sameValue(name, a, b string, major int) bool {
+	if a == b {
+		return true
+	}
+	s, ok := pg.LookupSetting(name, major)
+	return ok && s.Equal(a, b)
+}
+
+// changedSettings names the settings that differ, sorted.
+func changedSettings(from, to map[string]string, major int) []string {
+	var names []string
+	for name, v := range to {
+		if old, ok := from[name]; !ok || !sameValue(name, old, v, major) {
+			names = append(names, name)
+		}
+	}
+	for name := range from {
+		if _, ok := to[name]; !ok {
+			names = append(names, name)
+		}
+	}
+	return sorted(names)
+}
