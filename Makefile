@@ -1,0 +1,125 @@
+# `make` prints what there is. Variables may be set on the command line:
+#   make test PKG=./pg/... RUN=TestLSN      make test RACE=0
+#   make bench PKG=./reconcile BENCH=Diff BENCHTIME=2s
+#   make install PREFIX=/usr DESTDIR=/tmp/package VERSION=v1.2.0
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS   += --no-print-directory
+
+PKG          = ./...
+RUN          = .
+BENCH        = .
+BENCHTIME    = 1s
+TEST_TIMEOUT = 15m
+PREFIX       = /usr/local
+
+# The binaries are static; only the race detector needs C.
+export CGO_ENABLED := 0
+
+# Stamps describe the commit, never the moment, so that a commit always gives
+# the same bytes. safe.directory: the checkout may belong to another user.
+GIT     = git -c safe.directory='*'
+VERSION = $(shell $(GIT) describe --tags --dirty 2>/dev/null || echo dev)
+COMMIT  = $(shell $(GIT) describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
+DATE    = $(shell TZ=UTC $(GIT) show -s --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null)
+STAMP   = github.com/ramhq/ram/cmd/internal/buildinfo
+LDFLAGS = -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Commit=$(COMMIT) -X $(STAMP).Date=$(DATE)
+
+# Whole clusters wait more than they compute: four tests at once suit two cores.
+# Go's test cache does not see PostgreSQL change, hence -count=1.
+TESTFLAGS = -count=1 -timeout $(TEST_TIMEOUT) -p 2 -parallel 4
+
+# Empty where a C compiler and its headers are missing.
+CC_WORKS  = $(shell echo '\#include <stdlib.h>' | $$(go env CC) -E - >/dev/null 2>&1 && echo 1)
+RACE      = $(CC_WORKS)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: build
+build: ## static bin/ramd and bin/ramctrl
+	@mkdir -p bin
+	go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/ ./cmd/ramd ./cmd/ramctrl
+
+.PHONY: demo
+demo: prerequisites build ## a cluster on this machine, from nothing to a changed spec (KEEP=1 leaves it running)
+	@bash examples/demo.sh
+
+.PHONY: test
+test: prerequisites ## every test, with real PostgreSQL; race detector when a C compiler is there
+	@if [ '$(RACE)' = 1 ]; then \
+	  CGO_ENABLED=1 go test -race $(TESTFLAGS) -run '$(RUN)' $(PKG); \
+	else \
+	  echo 'test: without the race detector (it needs gcc and libc6-dev, and RACE=1)'; \
+	  go test $(TESTFLAGS) -run '$(RUN)' $(PKG); \
+	fi
+
+.PHONY: check
+check: ## gofumpt, go vet, staticcheck, layering, go.mod tidy
+	@echo 'check: gofumpt'
+	@unformatted=$$(go tool gofumpt -l .); \
+	  [ -z "$$unformatted" ] || { printf 'not formatted; run make fmt:\n%s\n' "$$unformatted" >&2; exit 1; }
+	@echo 'check: go vet'
+	@go vet ./...
+	@echo 'check: staticcheck'
+	@go tool staticcheck ./...
+	@echo 'check: layering'
+	@go test -count=1 -run '^TestLayering' ./testscripts
+	@echo 'check: go.mod'
+	@go mod tidy -diff
+
+.PHONY: golden
+golden: prerequisites ## rewrite golden files; commit only differences that you can explain
+	@packages=$$(grep -rlE --include='*_test.go' 'flag\.Bool(Var)?\(.*"update"' . | xargs -r -n1 dirname | sort -u); \
+	  [ -n "$$packages" ] || { echo 'golden: no package has golden files'; exit 0; }; \
+	  go test $(TESTFLAGS) $$packages -update
+
+.PHONY: bench
+bench: prerequisites ## benchmarks, clusters included
+	@go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -timeout $(TEST_TIMEOUT) -p 1 $(PKG) | awk "$$READABLE"
+
+.PHONY: fmt
+fmt: build ## gofumpt for Go, ramctrl fmt for examples
+	go tool gofumpt -w .
+	bin/ramctrl fmt examples
+
+.PHONY: install
+install: build ## ramd and ramctrl to $(DESTDIR)$(PREFIX)/bin
+	install -d '$(DESTDIR)$(PREFIX)/bin'
+	install -m 0755 bin/ramd bin/ramctrl '$(DESTDIR)$(PREFIX)/bin/'
+
+.PHONY: clean
+clean: ## remove what make has built
+	rm -rf bin
+
+.PHONY: prerequisites
+prerequisites: ## PostgreSQL from Debian's packages, without a cluster of Debian's own
+	@.ci/prerequisites.sh
+
+# One heading per package, times in the unit a person would choose; anything
+# unexpected (a failure, a log line) passes through.
+define READABLE
+/^(goos|goarch|PASS|ok |\?)/ { next }
+/^cpu:/ { if (!cpu++) print; next }
+/^pkg:/ { print "\n" $$2; next }
+/^Benchmark.* ns\/op/ {
+  name = $$1; sub(/^Benchmark/, "", name); sub(/-[0-9]+$$/, "", name)
+  line = sprintf("  %-44s", name)
+  for (i = 3; i < NF; i += 2) {
+    value = $$i; unit = $$(i + 1)
+    if (unit == "ns/op") {
+      unit = "ns"
+      if (value >= 1e9) { value /= 1e9; unit = "s" }
+      else if (value >= 1e6) { value /= 1e6; unit = "ms" }
+      else if (value >= 1e3) { value /= 1e3; unit = "us" }
+      line = line sprintf(" %9.4g %-3s", value, unit)
+    } else line = line sprintf("  %s %s", value, unit)
+  }
+  print line; next
+}
+{ print }
+endef
+export READABLE
