@@ -25,6 +25,7 @@ func TestAgainstPostgreSQL(t *testing.T) {
 	srv := startScratch(t)
 	t.Run("settings are those of pg_settings", srv.checkTable)
 	t.Run("values are read as the server reads them", srv.checkValues)
+	t.Run("configuration files are read as the server reads them", srv.checkConf)
 }
 
 // scratch is a server of its own, on a Unix socket only.

@@ -154,26 +154,14 @@ func SettingNames(major int) []string {
 	return names
 }
 
-// customName is PostgreSQL's rule for parameters of extensions: identifiers
-// joined by dots.
+// customName is the form that a configuration file takes for parameters of
+// extensions: two names joined by one dot.
 func customName(name string) bool {
-	parts := strings.Split(name, ".")
-	return len(parts) > 1 && !slices.ContainsFunc(parts, func(part string) bool {
-		return !identifier(part)
-	})
+	class, parameter, _ := strings.Cut(name, ".")
+	return class != "" && nameLength(class) == len(class) && parameter != "" && nameLength(parameter) == len(parameter)
 }
 
-func identifier(s string) bool {
-	for i, c := range []byte(s) {
-		letter := c == '_' || c >= 0x80 || 'a' <= c|0x20 && c|0x20 <= 'z'
-		if !letter && (i == 0 || c != '$' && (c < '0' || c > '9')) {
-			return false
-		}
-	}
-	return s != ""
-}
-
-// settingSuccessors leads from names that old guides mention to what took their
+// settingSuccessor leads from names that old guides mention to what took their
 // place, where the two are spelled too differently to be found by likeness.
 func settingSuccessor(name string) string {
 	switch name {
