@@ -88,7 +88,7 @@ func versionsOf(name string) string {
 func validateHBA(p *problems, at string, lines []string) {
 	for i, line := range lines {
 		here := indexPath(at, i)
-		if err := checkHBA(line); err != nil {
+		if err := pg.CheckHBA(line); err != nil {
 			summary, detail, _ := strings.Cut(err.Error(), "; ")
 			if detail == "" {
 				detail = `write type, database, user, address and method, such as "host all all 10.0.0.0/8 scram-sha-256"`
