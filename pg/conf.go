@@ -54,7 +54,7 @@ func quoteConf(value string) string {
 }
 
 // ParseConf reads a configuration file as PostgreSQL does: comments, an optional
-// equals sign, words and numbers without quotes, '' and backslash escapes within
+// equals sign, words and numbers without quotes, ” and backslash escapes within
 // quotes. Entries come in the order of the file, repeated names included, and
 // include directives as entries that are not followed. As in PostgreSQL, one bad
 // line spoils the file: the error then names every bad line, and the entries

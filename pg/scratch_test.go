@@ -26,6 +26,7 @@ func TestAgainstPostgreSQL(t *testing.T) {
 	t.Run("settings are those of pg_settings", srv.checkTable)
 	t.Run("values are read as the server reads them", srv.checkValues)
 	t.Run("configuration files are read as the server reads them", srv.checkConf)
+	t.Run("pg_hba.conf lines are judged as the server judges them", srv.checkHBA)
 }
 
 // scratch is a server of its own, on a Unix socket only.
