@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -27,12 +28,18 @@ func TestAgainstPostgreSQL(t *testing.T) {
 	t.Run("values are read as the server reads them", srv.checkValues)
 	t.Run("configuration files are read as the server reads them", srv.checkConf)
 	t.Run("pg_hba.conf lines are judged as the server judges them", srv.checkHBA)
+	t.Run("libpq reads connection strings and URIs", srv.checkConninfo)
+	t.Run("synchronous_standby_names are judged as the server judges them", srv.checkSyncNames)
+	t.Run("slot names are kept whole", srv.checkSlotNames)
+	t.Run("control data are those of the server", srv.checkControlData)
+	t.Run("postmaster.pid is that of the server", srv.checkPostmasterPID)
 }
 
 // scratch is a server of its own, on a Unix socket only.
 type scratch struct {
 	dir   string // holds data and the socket
 	major int
+	pid   int
 	conn  *pgx.Conn
 }
 
@@ -64,6 +71,7 @@ func startScratch(t *testing.T) *scratch {
 	// The server goes away with the test binary, even when that is killed.
 	server.SysProcAttr = &syscall.SysProcAttr{Credential: owner, Pdeathsig: syscall.SIGQUIT}
 	runChild(t, server)
+	srv.pid = server.Process.Pid
 	srv.connect(t)
 	return srv
 }
@@ -172,3 +180,5 @@ func (s *scratch) show(t *testing.T, name string) string {
 	}
 	return value
 }
+
+func quoteLiteral(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
