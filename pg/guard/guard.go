@@ -155,7 +155,7 @@ func signalError(err error) *Error {
 func (g *guard) snapshot() *Status {
 	s := &Status{
 		Protocol: Protocol, Version: g.cfg.Version, GuardPID: os.Getpid(),
-		PID: g.pid, Started: g.started, State: g.state,
+		DataDir: g.cfg.DataDir, PID: g.pid, Started: g.started, State: g.state,
 	}
 	if e := g.server.exit(); e != nil {
 		e.PID, e.Requested = g.pid, g.requested

@@ -7,11 +7,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ramhq/ram/pg"
 )
 
 // Process is a PostgreSQL process that was found by its working directory.
@@ -91,7 +92,7 @@ func Postmaster(dataDir string) int {
 	if err != nil {
 		return 0
 	}
-	pid := lockFilePID(filepath.Join(dataDir, "postmaster.pid"))
+	pid := readLock(filepath.Join(dataDir, "postmaster.pid")).PID
 	if pid == 0 {
 		return 0
 	}
@@ -101,19 +102,18 @@ func Postmaster(dataDir string) int {
 	return pid
 }
 
-// lockFilePID is the first line of one of PostgreSQL's lock files, such as
-// postmaster.pid; a standalone backend writes its number negative.
-func lockFilePID(path string) int {
+// readLock reads one of PostgreSQL's lock files, postmaster.pid or that of a socket,
+// which have the same first lines. It is the zero value when there is none.
+func readLock(path string) pg.PostmasterPID {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return 0
+		return pg.PostmasterPID{}
 	}
-	line, _, _ := strings.Cut(string(text), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(line))
+	lock, err := pg.ParsePostmasterPID(string(text))
 	if err != nil {
-		return 0
+		return pg.PostmasterPID{}
 	}
-	return max(pid, -pid)
+	return lock
 }
 
 // removeStaleLocks removes lock files that PostgreSQL would believe though their
@@ -122,18 +122,19 @@ func lockFilePID(path string) int {
 // machine or container. The caller holds the lock of the data directory and has
 // seen that no process works in it.
 func removeStaleLocks(dataDir string) error {
-	main := filepath.Join(dataDir, "postmaster.pid")
-	pid := lockFilePID(main)
-	if pid == 0 || !lingers(pid) {
+	path := filepath.Join(dataDir, "postmaster.pid")
+	lock := readLock(path)
+	if lock.PID == 0 || !lingers(lock.PID) {
 		return nil
 	}
-	// The socket's lock goes first: its path stands in the other.
-	if lock := socketLock(main); lock != "" && lockFilePID(lock) == pid {
-		if err := os.Remove(lock); err != nil {
+	// The socket's lock goes first: where it is stands in the other.
+	socket := filepath.Join(lock.SocketDir, ".s.PGSQL."+strconv.Itoa(lock.Port)+".lock")
+	if lock.SocketDir != "" && readLock(socket).PID == lock.PID {
+		if err := os.Remove(socket); err != nil {
 			return err
 		}
 	}
-	return os.Remove(main)
+	return os.Remove(path)
 }
 
 // lingers reports whether a process number is taken, after giving a zombie a moment
@@ -149,20 +150,6 @@ func lingers(pid int) bool {
 		time.Sleep(5 * time.Millisecond)
 	}
 	return true
-}
-
-// socketLock is the lock file of the first unix socket that a postmaster.pid names:
-// its port is on line 4, the directory on line 5.
-func socketLock(path string) string {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return ""
-	}
-	lines := strings.Split(string(text), "\n")
-	if len(lines) < 5 || lines[4] == "" {
-		return ""
-	}
-	return filepath.Join(lines[4], ".s.PGSQL."+lines[3]+".lock")
 }
 
 // KillLeftovers kills every PostgreSQL process that works in a data directory and

@@ -38,6 +38,7 @@ type Status struct {
 	// Version is that of the ramd which started the guard.
 	Version  string    `json:"version,omitempty"`
 	GuardPID int       `json:"guard_pid"`
+	DataDir  string    `json:"data_dir"`
 	PID      int       `json:"pid"`
 	Started  time.Time `json:"started"`
 	State    State     `json:"state"`

@@ -1,0 +1,97 @@
+package instance
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// child is one run of one of PostgreSQL's programs, as PostgreSQL's user, with a
+// clean environment. It does not outlive ramd, nor the context.
+type child struct {
+	program string
+	args    []string
+	// env is added to the clean environment.
+	env    []string
+	stdout io.Writer
+	// line is called with each line of the standard error stream; it returns false
+	// for a line that is of no use in an error message. It may be nil.
+	line func(text string) bool
+}
+
+// keptLines is how many lines of a failed program's complaints an error carries.
+const keptLines = 6
+
+// run waits for the program's end.
+func (i *Instance) run(ctx context.Context, c child) error {
+	complaints, writer, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer complaints.Close()
+	cmd := exec.CommandContext(ctx, i.binaries.path(c.program), c.args...)
+	cmd.Dir = "/"
+	cmd.Env = append([]string{"PATH=" + i.binaries.Dir + ":/usr/bin:/bin", "LC_ALL=C", "PGAPPNAME=ramd"}, c.env...)
+	cmd.Stdout, cmd.Stderr = c.stdout, writer
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: i.user.credential(),
+	}
+	// pg_basebackup has a child of its own: the whole group goes.
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
+	ended := make(chan error, 1)
+	go func() {
+		// The kernel sends the parent-death signal when the thread that forked ends, so
+		// this one is kept until the program has ended.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		writer.Close()
+		if err == nil {
+			err = cmd.Wait()
+		}
+		ended <- err
+	}()
+	last := collect(complaints, c.line)
+	if err := <-ended; err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return fmt.Errorf("%s: %w%s", c.program, err, last)
+	}
+	return nil
+}
+
+// collect reads until the last writer is gone and returns the last lines, ready to
+// follow an error.
+func collect(r io.Reader, keep func(string) bool) string {
+	var last []string
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		text := strings.TrimSpace(lines.Text())
+		if text == "" || (keep != nil && !keep(text)) {
+			continue
+		}
+		last = append(last, text)
+		last = last[max(0, len(last)-keptLines):]
+	}
+	if len(last) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(last, "; ")
+}
+
+// output runs a program and returns what it prints.
+func (i *Instance) output(ctx context.Context, program string, args ...string) (string, error) {
+	var out bytes.Buffer
+	err := i.run(ctx, child{program: program, args: args, stdout: &out})
+	return out.String(), err
+}

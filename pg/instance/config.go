@@ -1,0 +1,104 @@
+package instance
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/ramhq/ram/pg"
+)
+
+// Names of the files in a data directory that ramd owns.
+const (
+	mainFile    = "postgresql.conf"
+	managedFile = "ram.conf"
+	autoFile    = "postgresql.auto.conf"
+	hbaFile     = "pg_hba.conf"
+	standbyFile = "standby.signal"
+)
+
+// ReadConfig reads the configuration files of the data directory. A file that is
+// not there, or is no regular file, reads as empty.
+func (i *Instance) ReadConfig() (pg.ConfigFiles, error) {
+	return readConfig(i.cfg.DataDir)
+}
+
+func readConfig(dir string) (pg.ConfigFiles, error) {
+	var files pg.ConfigFiles
+	for name, text := range configTexts(&files) {
+		content, _, err := readFile(filepath.Join(dir, name))
+		if err != nil {
+			return pg.ConfigFiles{}, fmt.Errorf("read configuration: %w", err)
+		}
+		*text = string(content)
+	}
+	_, err := os.Lstat(filepath.Join(dir, standbyFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return pg.ConfigFiles{}, fmt.Errorf("read configuration: %w", err)
+	}
+	files.Standby = err == nil
+	return files, nil
+}
+
+func configTexts(files *pg.ConfigFiles) map[string]*string {
+	return map[string]*string{
+		mainFile: &files.Main, managedFile: &files.Managed, autoFile: &files.Auto, hbaFile: &files.HBA,
+	}
+}
+
+// WriteConfig makes the configuration files what files says: each is replaced as a
+// whole and durably, with the right owner and mode 0600. Files that are right
+// already are left alone. A running server sees the change with Reload.
+func (i *Instance) WriteConfig(files pg.ConfigFiles) error {
+	i.building.Lock()
+	defer i.building.Unlock()
+	return i.writeConfig(i.cfg.DataDir, files)
+}
+
+func (i *Instance) writeConfig(dir string, files pg.ConfigFiles) error {
+	for name, text := range configTexts(&files) {
+		path := filepath.Join(dir, name)
+		if i.isRight(path, []byte(*text)) {
+			continue
+		}
+		if err := i.user.writeFile(path, []byte(*text)); err != nil {
+			return fmt.Errorf("write configuration: %w", err)
+		}
+	}
+	signal := filepath.Join(dir, standbyFile)
+	if files.Standby {
+		if i.isRight(signal, nil) {
+			return nil
+		}
+		if err := i.user.writeFile(signal, nil); err != nil {
+			return fmt.Errorf("write configuration: %w", err)
+		}
+		return nil
+	}
+	err := os.Remove(signal)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	return syncDir(dir)
+}
+
+// isRight reports whether a file has this content, owner and mode.
+func (i *Instance) isRight(path string, content []byte) bool {
+	have, there, err := readFile(path)
+	if err != nil || !there || !bytes.Equal(have, content) {
+		return false
+	}
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && stat.Uid == i.user.uid
+}

@@ -1,0 +1,48 @@
+package instance
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+)
+
+// markerFile is ramd's own file in a data directory, and beside one that is being
+// built.
+const markerFile = "ram.json"
+
+// marker says whose a data directory is.
+type marker struct {
+	Cluster    string `json:"cluster"`
+	Node       string `json:"node"`
+	Generation uint64 `json:"generation"`
+	// Complete is only used beside a data directory that is being built: it may be
+	// put in place.
+	Complete bool `json:"complete,omitempty"`
+	// Removed says why and when a data directory was set aside.
+	Removed string `json:"removed,omitempty"`
+}
+
+// readMarker reads a directory's marker; false when it has none. One that is
+// damaged counts as none: the generation is then unknown, which is the safe side.
+func readMarker(dir string) (marker, bool, error) {
+	text, there, err := readFile(filepath.Join(dir, markerFile))
+	if err != nil || !there {
+		return marker{}, false, err
+	}
+	var m marker
+	if json.Unmarshal(text, &m) != nil {
+		return marker{}, false, nil
+	}
+	return m, true, nil
+}
+
+func (i *Instance) writeMarker(dir string, m marker) error {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	if err := i.user.writeFile(filepath.Join(dir, markerFile), append(text, '\n')); err != nil {
+		return fmt.Errorf("mark %s: %w", dir, err)
+	}
+	return nil
+}
