@@ -10,10 +10,11 @@ import (
 // roles, replication slots and applications. It cuts longer ones off.
 const MaxNameBytes = 63
 
-// SlotName is the replication slot that a node's followers' upstreams keep for
-// it. Slots are named with a-z, 0-9 and _ only: upper case becomes lower case and any other byte
-// becomes _, so that nodes db-1 and db_1 would share a name; node names are DNS
-// labels, which have no _ . A name that gets too long ends in a hash of the whole.
+// SlotName is the replication slot that other nodes keep for a node: ram_ and its
+// name. Slots are named with a-z, 0-9 and _ only, so upper case becomes lower
+// case and any other character becomes _. Nodes db-1 and db_1 would share a slot;
+// node names are DNS labels, which have no underscore. A slot name that would be
+// too long ends in a hash of the node's whole name.
 func SlotName(node string) string {
 	name := "ram_" + strings.Map(func(c rune) rune {
 		switch {

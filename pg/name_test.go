@@ -27,14 +27,14 @@ func TestNamesOfNodesInsidePostgreSQL(t *testing.T) {
 }
 
 func FuzzNamesAreWhatPostgreSQLKeeps(f *testing.F) {
-	f.Add("db-1", "db-2")
-	f.Add(strings.Repeat("ä", 40), strings.Repeat("ä", 41))
-	f.Fuzz(func(t *testing.T, a, b string) {
-		slot := SlotName(a)
+	f.Add("db-1")
+	f.Add(strings.Repeat("ä", 41))
+	f.Fuzz(func(t *testing.T, node string) {
+		slot := SlotName(node)
 		if len(slot) > MaxNameBytes || strings.Trim(slot, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
 			t.Errorf("slot %q", slot)
 		}
-		if name := ApplicationName(a); len(name) > MaxNameBytes {
+		if name := ApplicationName(node); len(name) > MaxNameBytes {
 			t.Errorf("application name %q", name)
 		}
 	})
