@@ -3,6 +3,7 @@ package reconcile
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/ramhq/ram/pg"
 )
@@ -141,6 +142,9 @@ func tendServer(a Assignment, l Local) Act {
 	return Act{}
 }
 
+// slotPrefix begins the names of slots that are ramd's; others are left alone.
+const slotPrefix = "ram_"
+
 // settle sees to what lives inside the server: the replication role on the
 // primary, slots everywhere.
 func settle(a Assignment, l Local) Act {
@@ -148,7 +152,7 @@ func settle(a Assignment, l Local) Act {
 	have := map[string]pg.Slot{}
 	for _, s := range l.Server.Slots {
 		have[s.Name] = s
-		if _, wanted := slices.BinarySearch(a.Slots, s.Name); !wanted && pg.IsSlotName(s.Name) || s.WALStatus == "lost" {
+		if _, wanted := slices.BinarySearch(a.Slots, s.Name); !wanted && strings.HasPrefix(s.Name, slotPrefix) || s.WALStatus == "lost" {
 			act.Drop = append(act.Drop, s.Name)
 		}
 	}

@@ -208,7 +208,10 @@ func (d *differ) configure(n spec.Node, view NodeView, issued, final Assignment)
 		Summary: fmt.Sprintf("write and load the configuration of %s", n.Name),
 	}
 	r := view.Report
-	applied := r.Written >= issued.Serial && (r.Server.State != pg.ServerRunning || r.Loaded >= issued.Serial && r.Settled >= issued.Serial)
+	// An agent that has just started holds no assignment yet, and what its server
+	// has loaded is as good as settled.
+	settled := r.Settled >= issued.Serial || r.Serial == 0
+	applied := r.Written >= issued.Serial && (r.Server.State != pg.ServerRunning || r.Loaded >= issued.Serial && settled)
 	drift := slices.Concat(r.Drift, slotDrift(issued, r))
 	switch {
 	case !issued.same(staged):
@@ -365,6 +368,10 @@ func (d *differ) restart(n spec.Node, view NodeView, issued, final Assignment) {
 		s.Reason = "the agent is at it"
 	case len(restarts) > 0:
 		s.Reason = strings.Join(restarts, ", ")
+	case r.Loaded >= issued.Serial && otherPort(issued, r):
+		// The port is on the server's command line, which no reload changes.
+		s.Reason = "port"
+		s.effect = askRestart(n.Name, issued)
 	case len(r.Server.PendingRestart) > 0 && r.Loaded >= issued.Serial && r.Started >= issued.Serial:
 		d.block(n.Name, "settings of node %s still wait for a restart after one: %s", n.Name, strings.Join(r.Server.PendingRestart, ", "))
 		return
@@ -386,6 +393,11 @@ func (d *differ) restart(n spec.Node, view NodeView, issued, final Assignment) {
 	if n.Name != d.primary.Name {
 		d.restarted = append(d.restarted, s.ID)
 	}
+}
+
+func otherPort(issued Assignment, r Report) bool {
+	port, known := r.Server.Settings["port"]
+	return known && port != strconv.Itoa(issued.Server.Port)
 }
 
 func askRestart(node string, a Assignment) *Effect {

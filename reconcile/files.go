@@ -10,8 +10,6 @@ import (
 
 // Paths are what only a node's own host knows.
 type Paths struct {
-	// SocketDir is where the server's unix socket is.
-	SocketDir string
 	// Passfile holds the replication role's password.
 	Passfile string
 }
@@ -41,7 +39,6 @@ func Files(a Assignment, p Paths) pg.ConfigFiles {
 	for name, v := range a.Settings {
 		settings[name] = v
 	}
-	settings["unix_socket_directories"] = p.SocketDir
 	settings[SerialSetting] = strconv.FormatUint(a.Serial, 10)
 	if a.Upstream != nil {
 		settings["primary_conninfo"] = upstreamConninfo(a, p)
@@ -64,7 +61,7 @@ func upstreamConninfo(a Assignment, p Paths) string {
 		"host":             a.Upstream.Host,
 		"port":             strconv.Itoa(a.Upstream.Port),
 		"user":             ReplicationRole,
-		"application_name": a.Node,
+		"application_name": pg.ApplicationName(a.Node),
 		"passfile":         p.Passfile,
 		// A dead upstream is noticed in seconds, not in TCP's two hours.
 		"connect_timeout":  "5",

@@ -29,6 +29,10 @@ type Report struct {
 	// Retired is set when a retired node has nothing left to do.
 	Retired bool `json:"retired,omitempty"`
 
+	// Watch is what keeps the watched spec file from being applied; empty when
+	// nothing does, or none is watched.
+	Watch string `json:"watch,omitempty"`
+
 	Activity *Activity `json:"activity,omitempty"`
 	Problem  *Problem  `json:"problem,omitempty"`
 }

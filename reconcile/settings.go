@@ -27,9 +27,9 @@ const syncNamesSetting = "synchronous_standby_names"
 // are not in an assignment; see Files.
 
 // WatchedSettings are the settings whose running values agents report, beside
-// the serials.
+// the serials that a server shows.
 func WatchedSettings() []string {
-	return append([]string{syncNamesSetting}, standbyFloor...)
+	return append([]string{syncNamesSetting, "port", SerialSetting, StartedSetting}, standbyFloor...)
 }
 
 // settingsFor is postgresql.conf of one node, apart from what its role and its
@@ -92,7 +92,11 @@ func hbaAddress(host string) string {
 
 // syncNames is a sync set in PostgreSQL's notation.
 func syncNames(s SyncSet) string {
-	return pg.SyncNames{K: s.K, Members: s.Members}.String()
+	members := make([]string, len(s.Members))
+	for i, name := range s.Members {
+		members[i] = pg.ApplicationName(name)
+	}
+	return pg.SyncNames{K: s.K, Members: members}.String()
 }
 
 // needsRestart reports whether a change of the setting takes effect only when

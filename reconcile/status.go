@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -99,6 +100,9 @@ func StatusOf(rec *Record, obs Observed, plan Plan, raft RaftStatus) Status {
 	for _, n := range statusNodes(rec) {
 		line := nodeStatus(n, rec, obs.Nodes[n.Name], end)
 		healthy = healthy && line.Healthy
+		if w := obs.Nodes[n.Name].Report.Watch; w != "" {
+			s.Watch = append(s.Watch, fmt.Sprintf("node %s: %s", n.Name, w))
+		}
 		s.Nodes = append(s.Nodes, line)
 	}
 	s.Converged = rec.Revision > 0 && plan.Empty() && len(plan.Blocked) == 0 && healthy

@@ -1,0 +1,81 @@
+package daemon
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"github.com/ramhq/ram/cmd/internal/api"
+	"github.com/ramhq/ram/reconcile"
+	"github.com/ramhq/ram/reconcile/agent"
+)
+
+// internalHandler answers other ramds.
+func (d *Daemon) internalHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+pathHello, func(w http.ResponseWriter, _ *http.Request) {
+		l := d.life.Load()
+		if l == nil {
+			api.WriteError(w, errStarting)
+			return
+		}
+		api.WriteData(w, l.hello())
+	})
+	mux.HandleFunc("POST "+pathFound, handle(d, false, func(l *life, r *http.Request, in founding) (struct{}, error) {
+		return struct{}{}, l.beFounded(r.Context(), in)
+	}))
+	mux.HandleFunc("POST "+pathJoin, func(w http.ResponseWriter, r *http.Request) {
+		l := d.life.Load()
+		if l == nil {
+			api.WriteError(w, errStarting)
+			return
+		}
+		if !l.Leads() {
+			if !l.Forward(w, r) {
+				api.WriteError(w, errStarting)
+			}
+			return
+		}
+		handle(d, false, func(l *life, r *http.Request, in joining) (identity, error) {
+			return l.admit(r.Context(), in)
+		})(w, r)
+	})
+	mux.HandleFunc("POST "+pathReport, handle(d, true, func(l *life, r *http.Request, in reconcile.Report) (agent.Answer, error) {
+		return l.takeReport(r.Context(), in)
+	}))
+	mux.HandleFunc("POST "+pathAssign, handle(d, true, func(l *life, _ *http.Request, in agent.Answer) (struct{}, error) {
+		l.agent.Assign(in)
+		return struct{}{}, nil
+	}))
+	mux.HandleFunc("POST "+pathWatch, handle(d, true, func(l *life, r *http.Request, in watched) (string, error) {
+		return l.takeWatched(r.Context(), in)
+	}))
+	return mux
+}
+
+var errStarting = api.Errorf(http.StatusServiceUnavailable, "this ramd is starting, or there is no leader; try again in a few seconds")
+
+// handle decodes a request for the current life; peer ones need the peer token.
+func handle[In, Out any](d *Daemon, peer bool, f func(*life, *http.Request, In) (Out, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		l := d.life.Load()
+		if l == nil {
+			api.WriteError(w, errStarting)
+			return
+		}
+		if peer && !api.HasToken(r, l.peerToken()) {
+			api.WriteError(w, api.Errorf(http.StatusUnauthorized, "this path is for ramds of the same cluster"))
+			return
+		}
+		var in In
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 16<<20)).Decode(&in); err != nil {
+			api.WriteError(w, api.Errorf(http.StatusBadRequest, "request body: %s", err))
+			return
+		}
+		out, err := f(l, r, in)
+		if err != nil {
+			api.WriteError(w, err)
+			return
+		}
+		api.WriteData(w, out)
+	}
+}

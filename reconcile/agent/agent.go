@@ -1,0 +1,324 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ramhq/ram/pg"
+	"github.com/ramhq/ram/reconcile"
+)
+
+// Host is the local PostgreSQL.
+type Host interface {
+	// Look says what is there. It is called from one goroutine at a time, never
+	// during Do.
+	Look(ctx context.Context, a reconcile.Assignment) (reconcile.Local, error)
+	// Do carries out one act. When ctx ends it stops soon and leaves a state
+	// that Look can tell.
+	Do(ctx context.Context, a reconcile.Assignment, act reconcile.Act, progress func(done, total pg.Bytes)) error
+	// Exited is signalled when the server has ended by itself.
+	Exited() <-chan struct{}
+}
+
+// Upward is the way to the leader.
+type Upward interface {
+	// Report tells the leader and brings back the node's assignment.
+	Report(ctx context.Context, r reconcile.Report) (Answer, error)
+}
+
+// Answer is what the leader says to a report.
+type Answer struct {
+	// Assignment is confirmed by a leader that a majority follows.
+	Assignment reconcile.Assignment `json:"assignment"`
+	// Hold is set while the cluster is paused: the agent looks and does nothing.
+	Hold bool `json:"hold,omitempty"`
+}
+
+// Config says what an Agent is made of. Host is nil on a witness.
+type Config struct {
+	Name        string
+	Incarnation string
+	Version     string
+	Host        Host
+	Upward      Upward
+	Logger      zerolog.Logger
+	// Interval is how often to look and to report at rest.
+	Interval time.Duration
+}
+
+// Agent is the loop of one host. Assign, Last and Kick may be called concurrently.
+type Agent struct {
+	cfg Config
+	// work and report are signalled to wake the two loops; they hold one signal
+	// at most and are never closed.
+	work, report chan struct{}
+
+	mu sync.Mutex // guards what follows
+	// confirmed is set once a live leader has given the assignment (S4).
+	confirmed  bool
+	assignment reconcile.Assignment
+	hold       bool
+	looked     bool
+	local      reconcile.Local
+	activity   *activity
+	problem    *trouble
+	watch      string // Report.Watch
+	// cancel ends the act that is under way; nil when none is.
+	cancel context.CancelFunc
+}
+
+type activity struct {
+	step        reconcile.StepKind
+	begun       time.Time
+	done, total pg.Bytes
+}
+
+// New makes an Agent; Run runs it.
+func New(cfg Config) *Agent {
+	return &Agent{cfg: cfg, work: make(chan struct{}, 1), report: make(chan struct{}, 1)}
+}
+
+// Run looks, acts and reports until ctx ends. It returns ctx's end as nil, and
+// never another error: what fails is reported and tried again.
+func (a *Agent) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.reporting(ctx) })
+	if a.cfg.Host != nil {
+		group.Go(func() error { return a.working(ctx) })
+	}
+	return group.Wait()
+}
+
+// Assign takes an assignment that the leader sends outside of a report's answer.
+func (a *Agent) Assign(answer Answer) { a.accept(answer) }
+
+// SetWatch sets what the reports say of the watched spec file.
+func (a *Agent) SetWatch(text string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.watch != text {
+		a.watch = text
+		signal(a.report)
+	}
+}
+
+// Kick makes the agent look now.
+func (a *Agent) Kick() { signal(a.work) }
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (a *Agent) accept(answer Answer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	next := answer.Assignment
+	if a.confirmed && next.Serial < a.assignment.Serial && next.SystemID == a.assignment.SystemID {
+		return // a slower road brought an older one
+	}
+	if a.confirmed == (next.Serial > 0) && next.Serial == a.assignment.Serial && a.hold == answer.Hold {
+		return
+	}
+	if a.cancel != nil && !continues(a.assignment, next, answer.Hold) {
+		a.cancel()
+	}
+	if next.Serial != a.assignment.Serial {
+		a.problem = nil
+	}
+	a.assignment, a.hold, a.confirmed = next, answer.Hold, next.Serial > 0
+	signal(a.work)
+}
+
+// continues reports whether an act that was begun for one assignment still makes
+// sense for the next.
+func continues(was, is reconcile.Assignment, hold bool) bool {
+	return !hold && was.Role == is.Role && was.Generation == is.Generation && was.SystemID == is.SystemID &&
+		was.Upstream != nil == (is.Upstream != nil) && (was.Upstream == nil || was.Upstream.Node == is.Upstream.Node)
+}
+
+// reporting tells the leader how things are, at once when something changed.
+func (a *Agent) reporting(ctx context.Context) error {
+	ticker := time.NewTicker(a.cfg.Interval)
+	defer ticker.Stop()
+	for {
+		answer, err := a.send(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			a.cfg.Logger.Debug().Err(err).Msg("no leader took the report")
+			if !pause(ctx, retryReport) {
+				return nil
+			}
+		default:
+			a.accept(answer)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.report:
+		case <-ticker.C:
+		}
+	}
+}
+
+// retryReport is the least time between two reports when no leader takes them.
+const retryReport = 200 * time.Millisecond
+
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+func (a *Agent) send(ctx context.Context) (Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, max(2*time.Second, a.cfg.Interval))
+	defer cancel()
+	return a.cfg.Upward.Report(ctx, a.Last())
+}
+
+// Last is the report as it would be sent now.
+func (a *Agent) Last() reconcile.Report {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l := a.local
+	r := reconcile.Report{
+		Node: a.cfg.Name, Incarnation: a.cfg.Incarnation, Ramd: a.cfg.Version,
+		Serial: a.assignment.Serial, Settled: l.Settled,
+		Data: l.Data, Server: l.Server,
+		Written: l.Written, Loaded: l.Loaded, Started: l.Started, Drift: l.Drift, Watch: a.watch,
+		Retired: a.looked && a.assignment.Role == reconcile.RoleRetired && l.Data.State == pg.DirAbsent && l.Server.State == pg.ServerStopped,
+	}
+	if a.activity != nil {
+		r.Activity = &reconcile.Activity{
+			Step: a.activity.step, Done: a.activity.done, Total: a.activity.total, For: time.Since(a.activity.begun),
+		}
+	}
+	r.Problem = a.problem.report(time.Now())
+	return r
+}
+
+// working looks and acts.
+func (a *Agent) working(ctx context.Context) error {
+	ticker := time.NewTicker(a.cfg.Interval)
+	defer ticker.Stop()
+	for {
+		for a.turn(ctx) {
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.work:
+		case <-a.cfg.Host.Exited():
+		case <-ticker.C:
+		}
+	}
+}
+
+// turn looks once and does one act. It reports whether there may be another to do.
+func (a *Agent) turn(ctx context.Context) bool {
+	a.mu.Lock()
+	assignment, confirmed, hold := a.assignment, a.confirmed, a.hold
+	a.mu.Unlock()
+
+	local, err := a.cfg.Host.Look(ctx, assignment)
+	if ctx.Err() != nil {
+		return false
+	}
+	if err != nil {
+		a.fail(reconcile.Act{Kind: reconcile.ActFail}, err)
+		return false
+	}
+	a.saw(local)
+	if !confirmed || hold {
+		return false
+	}
+	act := reconcile.NextAct(assignment, local)
+	switch {
+	case act.Kind == reconcile.ActNone:
+		a.succeed()
+		return false
+	case act.Kind == reconcile.ActFail:
+		a.fail(act, errors.New(act.Reason))
+		return false
+	case a.waits(act):
+		return false
+	}
+	return a.do(ctx, assignment, act)
+}
+
+// saw keeps what was seen, and reports it at once when it is news.
+func (a *Agent) saw(local reconcile.Local) {
+	a.mu.Lock()
+	before := a.local
+	first := !a.looked
+	a.local, a.looked = local, true
+	a.mu.Unlock()
+	if first || news(before, local) {
+		signal(a.report)
+	}
+}
+
+func (a *Agent) do(ctx context.Context, assignment reconcile.Assignment, act reconcile.Act) bool {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a.mu.Lock()
+	a.cancel = cancel
+	a.activity = &activity{step: act.Step, begun: time.Now()}
+	a.mu.Unlock()
+	quiet := act.Kind == reconcile.ActSettle || act.Kind == reconcile.ActWrite
+	log := a.cfg.Logger.With().Str("act", string(act.Kind)).Uint64("serial", assignment.Serial).Logger()
+	if !quiet {
+		log.Info().Str("reason", act.Reason).Msg("acting")
+		signal(a.report)
+	}
+	err := a.cfg.Host.Do(ctx, assignment, act, a.progress)
+
+	a.mu.Lock()
+	a.cancel, a.activity = nil, nil
+	a.mu.Unlock()
+	signal(a.report)
+	switch {
+	case err == nil:
+		a.solved(act)
+		return true
+	case ctx.Err() != nil:
+		return false
+	}
+	log.Warn().Err(err).Msg("act failed")
+	a.fail(act, err)
+	return false
+}
+
+// progress is given to Host.Do, which calls it as often as it likes.
+func (a *Agent) progress(done, total pg.Bytes) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.activity == nil {
+		return
+	}
+	a.activity.done, a.activity.total = done, total
+	signal(a.report)
+}
+
+// news reports whether two looks differ in more than positions.
+func news(a, b reconcile.Local) bool {
+	return a.Data != b.Data || a.Server.State != b.Server.State || a.Server.Recovery != b.Server.Recovery ||
+		a.Server.Receiver.Streaming() != b.Server.Receiver.Streaming() ||
+		a.Written != b.Written || a.Loaded != b.Loaded || a.Started != b.Started || a.Settled != b.Settled ||
+		len(a.Drift) != len(b.Drift) || len(a.Server.PendingRestart) != len(b.Server.PendingRestart) ||
+		len(a.Server.Slots) != len(b.Server.Slots) || len(a.Server.Senders) != len(b.Server.Senders)
+}

@@ -1,0 +1,60 @@
+package leader
+
+import (
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/ramhq/ram/reconcile"
+)
+
+// board holds the latest report of every node. It is made anew with each
+// leadership: what an earlier leader knew is not known.
+type board struct {
+	// silence is how long a node may be silent and still count as reachable.
+	silence time.Duration
+	changed chan struct{} // holds one signal at most; never closed
+
+	mu      sync.Mutex
+	reports map[string]heard // guarded by mu
+}
+
+type heard struct {
+	report reconcile.Report
+	at     time.Time
+}
+
+func newBoard(silence time.Duration) *board {
+	return &board{silence: silence, changed: make(chan struct{}, 1), reports: map[string]heard{}}
+}
+
+func (b *board) put(r reconcile.Report, at time.Time) {
+	b.mu.Lock()
+	b.reports[r.Node] = heard{r, at}
+	b.mu.Unlock()
+	select {
+	case b.changed <- struct{}{}:
+	default:
+	}
+}
+
+// observed is the state of the board for the members of a record. A report of an
+// incarnation that is no longer a member does not count.
+func (b *board) observed(rec *reconcile.Record, now time.Time) reconcile.Observed {
+	b.mu.Lock()
+	reports := maps.Clone(b.reports)
+	b.mu.Unlock()
+	obs := reconcile.Observed{Nodes: make(map[string]reconcile.NodeView, len(rec.Members))}
+	for name, m := range rec.Members {
+		h, ok := reports[name]
+		if !ok || h.report.Incarnation != m.Incarnation {
+			obs.Nodes[name] = reconcile.NodeView{}
+			continue
+		}
+		silent := now.Sub(h.at)
+		obs.Nodes[name] = reconcile.NodeView{
+			Report: h.report, Reported: true, Reachable: silent <= b.silence, Silent: silent,
+		}
+	}
+	return obs
+}

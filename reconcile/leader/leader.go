@@ -1,0 +1,223 @@
+package leader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/ramhq/ram/reconcile"
+	"github.com/ramhq/ram/spec"
+)
+
+// Store replicates the record.
+type Store interface {
+	// Record is the latest one that this node has applied. It is never nil.
+	Record() *reconcile.Record
+	// Changed is closed when the record changes next.
+	Changed() <-chan struct{}
+	// Propose replicates a command and returns what Transition said of it.
+	Propose(ctx context.Context, cmd reconcile.Command) error
+}
+
+// Group is the Raft group's membership.
+type Group interface {
+	Members() []reconcile.RaftMember
+	SetVoter(ctx context.Context, node string, voter bool) error
+	// Remove takes a member out. When that member is this node itself it hands
+	// leadership over first and returns ErrHandedOver.
+	Remove(ctx context.Context, node string) error
+}
+
+// ErrHandedOver says that this node gave leadership away, so that its loop ends.
+var ErrHandedOver = errors.New("leadership was handed over")
+
+// Config says what a Leader is made of. All fields but Push are required.
+type Config struct {
+	Name   string // of this node, which signs what it does
+	Store  Store
+	Group  Group
+	Logger zerolog.Logger
+	// Push tells a node about a new assignment at once; it must not block.
+	// Nodes that it does not reach learn with their next report.
+	Push func(node string, a reconcile.Assignment)
+	// Silence is how long a node may go without a report and count as reachable.
+	Silence time.Duration
+	// Interval is how often to look when nothing has been reported.
+	Interval time.Duration
+}
+
+// Leader is the loop of the leading ramd. Report, Observed, Plan and Elapsed may
+// be called concurrently, also while Run does not run.
+type Leader struct {
+	cfg   Config
+	board atomic.Pointer[board] // nil while this node does not lead
+}
+
+// New makes a Leader; Run runs it.
+func New(cfg Config) *Leader { return &Leader{cfg: cfg} }
+
+// Report takes in what an agent saw. It reports false when this node does not lead.
+func (l *Leader) Report(r reconcile.Report) bool {
+	b := l.board.Load()
+	if b == nil {
+		return false
+	}
+	b.put(r, time.Now())
+	return true
+}
+
+// Observed is what the agents saw last; nothing when this node does not lead.
+func (l *Leader) Observed() reconcile.Observed {
+	b := l.board.Load()
+	if b == nil {
+		return reconcile.Observed{}
+	}
+	obs := b.observed(l.cfg.Store.Record(), time.Now())
+	obs.Raft = l.cfg.Group.Members()
+	return obs
+}
+
+// Plan is the plan to want from here and now.
+func (l *Leader) Plan(want *spec.Cluster) reconcile.Plan {
+	return reconcile.Diff(want, l.cfg.Store.Record(), l.Observed())
+}
+
+// Run leads until ctx ends, which is when leadership does.
+func (l *Leader) Run(ctx context.Context) error {
+	b := newBoard(l.cfg.Silence)
+	l.board.Store(b)
+	defer l.board.Store(nil)
+	l.cfg.Logger.Info().Msg("leading")
+	defer l.cfg.Logger.Info().Msg("no longer leading")
+
+	r := round{Leader: l, patience: newPatience()}
+	ticker := time.NewTicker(l.cfg.Interval)
+	defer ticker.Stop()
+	begun := time.Now()
+	for {
+		changed := l.cfg.Store.Changed()
+		if l.informed(begun) {
+			if err := r.run(ctx); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-b.changed:
+		case <-changed:
+		case <-ticker.C:
+		}
+	}
+}
+
+// informed reports whether it is time to decide: every member has reported, or
+// has had the time to.
+func (l *Leader) informed(begun time.Time) bool {
+	if time.Since(begun) > l.cfg.Silence {
+		return true
+	}
+	for _, v := range l.Observed().Nodes {
+		if !v.Reported {
+			return false
+		}
+	}
+	return true
+}
+
+// round is what one leadership remembers from one look to the next.
+type round struct {
+	*Leader
+	patience *patience
+	seen     reconcile.Observed
+}
+
+// run looks once and does what can be done. Only errors that end the leadership
+// are returned.
+func (r *round) run(ctx context.Context) error {
+	rec := r.cfg.Store.Record()
+	if !rec.Formed() || rec.Spec == nil {
+		return nil
+	}
+	obs := r.Observed()
+	plan := reconcile.Diff(rec.Spec, rec, obs)
+	progress := reconcile.Progress{}
+	if rec.Pause == nil {
+		progress = reconcile.Track(rec, plan)
+	}
+	progress.Events = append(progress.Events, reconcile.Notes(r.seen, obs)...)
+	r.seen = obs
+	if !progress.Empty() {
+		if err := r.propose(ctx, reconcile.Command{Progress: &progress}); err != nil {
+			return r.passing(ctx, "record progress", err)
+		}
+	}
+	if rec.Pause != nil {
+		return nil
+	}
+	for _, step := range reconcile.Runnable(plan) {
+		if err := r.begin(ctx, rec.Revision, step); err != nil {
+			return r.passing(ctx, step.ID, err)
+		}
+	}
+	return nil
+}
+
+// begin carries the effect of a step into the world.
+func (r *round) begin(ctx context.Context, revision uint64, step reconcile.Step) error {
+	key := fmt.Sprintf("%s@%d", step.ID, revision)
+	if r.patience.wait(key, time.Now()) > 0 {
+		return nil
+	}
+	r.patience.issue(key, time.Now())
+	r.cfg.Logger.Info().Str("step", step.ID).Str("reason", step.Reason).Msg(step.Summary)
+	effect := step.Effect()
+	if err := r.regroup(ctx, *effect); err != nil {
+		return err
+	}
+	err := r.propose(ctx, reconcile.Command{Advance: &reconcile.Advance{Step: step.ID, Effect: *effect}})
+	if err != nil {
+		return err
+	}
+	for _, a := range effect.Assign {
+		if r.cfg.Push != nil {
+			r.cfg.Push(a.Node, a.Assignment)
+		}
+	}
+	return nil
+}
+
+func (r *round) regroup(ctx context.Context, e reconcile.Effect) error {
+	switch {
+	case e.Voter != "":
+		return r.cfg.Group.SetVoter(ctx, e.Voter, true)
+	case e.Nonvoter != "":
+		return r.cfg.Group.SetVoter(ctx, e.Nonvoter, false)
+	case e.Leave != "":
+		return r.cfg.Group.Remove(ctx, e.Leave)
+	}
+	return nil
+}
+
+func (r *round) propose(ctx context.Context, cmd reconcile.Command) error {
+	cmd.At, cmd.By = time.Now().UTC(), r.cfg.Name
+	return r.cfg.Store.Propose(ctx, cmd)
+}
+
+// passing decides what an error means for the leadership: a stale command or one
+// of unknown outcome is looked at again in the next round.
+func (r *round) passing(ctx context.Context, what string, err error) error {
+	if errors.Is(err, ErrHandedOver) || ctx.Err() != nil {
+		return nil
+	}
+	if errors.Is(err, reconcile.ErrStale) {
+		r.cfg.Logger.Debug().Err(err).Str("what", what).Msg("decided on a record that has moved on")
+		return nil
+	}
+	r.cfg.Logger.Warn().Err(err).Str("what", what).Msg("could not be carried out; looking again")
+	return nil
+}
