@@ -81,17 +81,13 @@ func (c *Cluster) Settle() {
 
 // PossibleStandbys is how many standbys there are while one node is primary.
 func (c *Cluster) PossibleStandbys() int {
-	return max(0, len(c.dataNodes())-1)
-}
-
-func (c *Cluster) dataNodes() []Node {
-	var nodes []Node
-	for _, n := range c.Nodes {
-		if !n.Witness {
-			nodes = append(nodes, n)
+	data := 0
+	for i := range c.Nodes {
+		if !c.Nodes[i].Witness {
+			data++
 		}
 	}
-	return nodes
+	return max(0, data-1)
 }
 
 // What Cluster.Protect may name.

@@ -15,7 +15,8 @@ var namePattern = regexp.MustCompile(`^[a-z]([a-z0-9-]*[a-z0-9])?$`)
 // nameProblem says what is wrong with the name of a cluster, node, repository or
 // backup, and is empty when nothing is. A name is a DNS label in lower case
 // that begins with a letter, so that it serves as host name, application_name and
-// file name as it is, and as slot name by SlotName.
+// file name as it is, and as slot name by pg.SlotName, which keeps different
+// names different since they have no underscore.
 func nameProblem(name string) string {
 	switch {
 	case name == "":
@@ -47,11 +48,6 @@ func suggestName(name string) string {
 	}
 	return mapped
 }
-
-// SlotName is the name of the physical replication slot that the node streams
-// from. Slot names allow no hyphen and node names no underscore, so different
-// nodes have different slots.
-func (n Node) SlotName() string { return "ram_" + strings.ReplaceAll(n.Name, "-", "_") }
 
 // SecretName reports whether a parameter or attribute of this name is likely to
 // hold a secret, which a spec must not spell out and a plan must not print.

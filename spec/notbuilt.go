@@ -10,22 +10,22 @@ var unbuilt = []struct {
 	// paths of the blocks that are spelled out.
 	places func(c *Cluster, written []string) []string
 }{
-	{"failover block", "remove the block", func(c *Cluster, written []string) []string {
+	{"the failover block", "remove the block", func(c *Cluster, written []string) []string {
 		return when(c.Failover != DefaultFailover() || slices.Contains(written, "failover"), "failover")
 	}},
 	{`when_short = "degrade"`, `remove it, or write "wait"`, func(c *Cluster, _ []string) []string {
 		return when(c.Replication.WhenShort == WhenShortDegrade, "replication.when_short")
 	}},
-	{"repository block", "remove the block", func(c *Cluster, _ []string) []string {
+	{"the repository block", "remove the block", func(c *Cluster, _ []string) []string {
 		return blockPaths("repository", c.Repositories, func(r Repository) string { return r.Name })
 	}},
-	{"archive block", "remove the block", func(c *Cluster, _ []string) []string {
+	{"the archive block", "remove the block", func(c *Cluster, _ []string) []string {
 		return when(c.Archive != nil, "archive")
 	}},
-	{"backup block", "remove the block", func(c *Cluster, _ []string) []string {
+	{"the backup block", "remove the block", func(c *Cluster, _ []string) []string {
 		return blockPaths("backup", c.Backups, func(b Backup) string { return b.Name })
 	}},
-	{"bootstrap block", "remove the block", func(c *Cluster, _ []string) []string {
+	{"the bootstrap block", "remove the block", func(c *Cluster, _ []string) []string {
 		return when(c.Bootstrap != nil, "bootstrap")
 	}},
 }
@@ -37,7 +37,7 @@ func (c *Cluster) NotBuilt(written ...string) []Problem {
 	var p problems
 	for _, part := range unbuilt {
 		for _, at := range part.places(c, written) {
-			p.errorf(at, part.remedy, "the %s is not built yet in this version of ram", part.what)
+			p.errorf(at, part.remedy, "%s is not built yet in this version of ram", part.what)
 		}
 	}
 	return p

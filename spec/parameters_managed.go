@@ -15,7 +15,7 @@ var managedParameters = map[string]Managed{
 	"listen_addresses":        {"it follows from the node's host", "set host in the node's block"},
 	"port":                    {"it follows from the node's ports", "write ports { postgres = ... } in the node's block"},
 	"unix_socket_directories": {"ramd reaches PostgreSQL through a socket of its own", "remove it; clients connect by TCP or by ramctrl psql"},
-	"cluster_name":            {"it is the node's name, by which the other nodes know it", "remove it"},
+	"cluster_name":            {"it is the name of the cluster", "remove it"},
 
 	"data_directory":    {"it follows from the node's block", "write data_dir in the node's block"},
 	"config_file":       {"ramd keeps the configuration in the data directory", "remove it"},
@@ -38,6 +38,8 @@ var managedParameters = map[string]Managed{
 	"recovery_end_command":    {"promotion must not wait for a command", "remove it"},
 	"recovery_target*":        {"a standby follows to the end of WAL", "write bootstrap { restore { target_time = ... } }"},
 
+	"ram.*": {"names that begin with ram. are ramd's notes to itself", "choose another name"},
+
 	"include":           {"ramd owns all configuration files, so that nothing hides from the plan", "write the parameters in the spec; file() and several spec files can share them"},
 	"include_dir":       {"ramd owns all configuration files, so that nothing hides from the plan", "write the parameters in the spec; file() and several spec files can share them"},
 	"include_if_exists": {"ramd owns all configuration files, so that nothing hides from the plan", "write the parameters in the spec; file() and several spec files can share them"},
@@ -50,8 +52,10 @@ func ManagedParameter(name string) (Managed, bool) {
 	if m, ok := managedParameters[lower]; ok {
 		return m, true
 	}
-	if strings.HasPrefix(lower, "recovery_target") {
-		return managedParameters["recovery_target*"], true
+	for _, family := range []string{"recovery_target", "ram."} {
+		if strings.HasPrefix(lower, family) {
+			return managedParameters[family+"*"], true
+		}
 	}
 	return Managed{}, false
 }

@@ -26,6 +26,7 @@ var unsafeValues = []unsafeValue{
 	{"ignore_checksum_failure", []string{"on"}, nil, "damaged pages would be read as if they were good", "remove it; set it in one session if you must salvage data"},
 	{"ignore_invalid_pages", []string{"on"}, nil, "recovery would go on over missing data", "remove it"},
 	{"wal_level", []string{"minimal"}, nil, "standbys need at least replica", `write "replica" or "logical"`},
+	{"password_encryption", []string{"md5"}, nil, "the nodes sign in to each other with SCRAM", "remove it"},
 	{
 		"synchronous_commit",
 		[]string{"off", "local", "remote_write"},
@@ -70,8 +71,11 @@ func (c *Cluster) validateSafety(p *problems, at, name, normal string) {
 		}
 	}
 	for _, rule := range leastValues {
+		if rule.parameter != name {
+			continue
+		}
 		least := rule.least(c.PossibleStandbys())
-		if value, err := strconv.Atoi(normal); rule.parameter == name && err == nil && value < least {
+		if value, err := strconv.Atoi(normal); err == nil && value < least {
 			p.errorf(at, fmt.Sprintf("write %d or more, or leave it out", least),
 				"%s = %d is too small for this cluster: it needs %s", name, value, rule.reason)
 		}

@@ -22,6 +22,9 @@ type Problem struct {
 	// Summary says what is wrong, Detail what to write instead.
 	Summary string `json:"summary"`
 	Detail  string `json:"detail,omitempty"`
+	// Secret is set when the text at the place may hold a secret and must not
+	// be shown.
+	Secret bool `json:"secret,omitempty"`
 }
 
 // problems collects what Validate finds, in the order in which it looks.
@@ -29,6 +32,12 @@ type problems []Problem
 
 func (p *problems) errorf(path, detail, format string, args ...any) {
 	*p = append(*p, Problem{Severity: SeverityError, Path: path, Summary: fmt.Sprintf(format, args...), Detail: detail})
+}
+
+// secretf is errorf for a place whose text must not be shown.
+func (p *problems) secretf(path, detail, format string, args ...any) {
+	p.errorf(path, detail, format, args...)
+	(*p)[len(*p)-1].Secret = true
 }
 
 func (p *problems) warnf(path, detail, format string, args ...any) {

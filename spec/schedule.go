@@ -49,7 +49,7 @@ const everyHour = 1<<24 - 1
 func ParseSchedule(line string, location *time.Location) (*Schedule, error) {
 	words := strings.Fields(line)
 	if len(words) != 5 {
-		return nil, fmt.Errorf("cron line %q has %d fields; it needs five: minute, hour, day of month, month, day of week", line, len(words))
+		return nil, fmt.Errorf("cron line %q has not five fields", line)
 	}
 	var sets [5]uint64
 	for i, field := range cronFields() {

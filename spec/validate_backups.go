@@ -52,7 +52,7 @@ func validateRepositoryURL(p *problems, at, text string) {
 		return
 	}
 	if urlHoldsSecret(u) {
-		p.errorf(at, "remove them; they come from the environment, from files or from the platform (an instance role)",
+		p.secretf(at, "remove them; they come from the environment, from files or from the platform (an instance role)",
 			"a repository URL must not hold credentials")
 	}
 	switch u.Scheme {

@@ -84,8 +84,8 @@ func (c *Cluster) validateElectorate(p *problems, paths []string) {
 		p.errorf("node", "give one node without witness = true a priority above 0", "no node can be primary: every one is a witness or has priority 0")
 	}
 	if voters := len(c.Voters()); voters%2 == 0 {
-		p.warnf("node", fmt.Sprintf(`add a node, or a witness that needs no disk to speak of: node "w" { host = "..." witness = true }; %d voters can lose %d`, voters+1, voters/2),
-			"an even number of voters (%d): they can lose only %d, no more than %d could", voters, (voters-1)/2, voters-1)
+		p.warnf("node", fmt.Sprintf("add a node, or one with witness = true, which votes and holds no data; %d voters go on without %d of them", voters+1, voters/2),
+			"an even number of voters: %d go on without %d of them, no more than %d would", voters, (voters-1)/2, voters-1)
 	}
 }
 
@@ -107,14 +107,22 @@ func (ports Ports) named() []namedPort {
 type claims struct {
 	names     map[string]bool
 	ids       map[int]string
+	hosts     map[hostPorts]string
 	addresses map[string]string
 	dataDirs  map[string]string
+}
+
+// hostPorts is everything that a node listens on.
+type hostPorts struct {
+	host  string
+	ports Ports
 }
 
 func newClaims() claims {
 	return claims{
 		names:     map[string]bool{},
 		ids:       map[int]string{},
+		hosts:     map[hostPorts]string{},
 		addresses: map[string]string{},
 		dataDirs:  map[string]string{},
 	}
@@ -140,6 +148,11 @@ func (c claims) claimAddresses(p *problems, at string, n Node) {
 	if host == "" {
 		return // that is a problem of its own
 	}
+	if owner, taken := c.hosts[hostPorts{host, n.Ports}]; taken {
+		p.errorf(at+".host", "correct the host, or give the node ports of its own", "host and ports of node %q are already those of node %q", n.Name, owner)
+		return
+	}
+	c.hosts[hostPorts{host, n.Ports}] = n.Name
 	for _, port := range n.Ports.named() {
 		address := host + ":" + strconv.Itoa(port.number)
 		if owner, taken := c.addresses[address]; taken {

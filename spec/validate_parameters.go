@@ -54,7 +54,10 @@ func (c *Cluster) validateParameter(p *problems, at, name, value string, who sco
 		return
 	}
 	if err := setting.Check(value); err != nil {
-		summary, detail, _ := strings.Cut(err.Error(), "; ")
+		summary, detail, found := strings.Cut(err.Error(), "; ")
+		if !found {
+			detail = fmt.Sprintf("write a value of type %s", setting.Type)
+		}
 		p.errorf(at, detail, "%s", summary)
 		return
 	}
@@ -69,6 +72,25 @@ func (c *Cluster) unknownParameter(p *problems, at, name string) {
 		detail = since
 	}
 	p.errorf(at, detail, "PostgreSQL %d has no parameter %s", c.Postgres.Version, name)
+}
+
+// SpellParameters renames parameters to PostgreSQL's own spelling, such as TimeZone
+// for timezone, so that one parameter has one name wherever it is set. It
+// expects a spec that is valid; names that PostgreSQL does not know stay.
+func (c *Cluster) SpellParameters() {
+	spell := func(parameters map[string]string) {
+		for name, value := range maps.Clone(parameters) {
+			setting, known := pg.LookupSetting(name, c.Postgres.Version)
+			if known && !setting.Custom && setting.Name != name {
+				delete(parameters, name)
+				parameters[setting.Name] = value
+			}
+		}
+	}
+	spell(c.Postgres.Parameters)
+	for _, n := range c.Nodes {
+		spell(n.Parameters)
+	}
 }
 
 // versionsOf says in which major versions a parameter exists, or nothing.

@@ -133,7 +133,7 @@ func (b *block) close() {
 
 func (b *block) unknownAttribute(attr *hclsyntax.Attribute) (meant string) {
 	if spec.SecretName(attr.Name) || nearest(attr.Name, []string{"password", "secret", "token"}) != "" {
-		b.r.errorAt(attr.NameRange, "no secret is written in a spec: remove it; ramd makes the secrets that it needs, and others are read from files (..._file) or with env()",
+		b.r.secretAt(attr.NameRange, "no secret is written in a spec: remove it; ramd makes the secrets that it needs, and others are read from files (..._file) or with env()",
 			"%s has no attribute %q", b.what, attr.Name)
 		return ""
 	}

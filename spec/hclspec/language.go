@@ -70,6 +70,9 @@ func readPostgres(b *block, p *spec.Postgres) {
 	b.strings("hba", &p.HBA, `hba = ["host all all 10.0.0.0/8 scram-sha-256"]`, func(path string, at hcl.Range, line string, v cty.Value) {
 		b.refuseHBASecret(path, at, line, v)
 	})
+	if len(p.HBA) == 0 {
+		p.HBA = nil // an empty list says what none says
+	}
 }
 
 func readNode(b *block, n *spec.Node) {

@@ -36,6 +36,7 @@ func Parse(sources []Source, opts Options) (*spec.Cluster, Diagnostics) {
 	if findings.HasErrors() {
 		return nil, findings
 	}
+	c.SpellParameters()
 	return c, findings
 }
 

@@ -47,10 +47,17 @@ func (r *reader) errorAt(at hcl.Range, detail, format string, args ...any) {
 	}))
 }
 
+// secretAt is errorAt for a line that must not be shown.
+func (r *reader) secretAt(at hcl.Range, detail, format string, args ...any) {
+	r.errorAt(at, detail, format, args...)
+	r.diags[len(r.diags)-1].Snippet = ""
+}
+
 // addHCL reports what the HCL library found, in our form.
 func (r *reader) addHCL(diags hcl.Diagnostics) {
 	for _, diag := range diags {
-		d := Diagnostic{Severity: spec.SeverityError, Summary: sentence(diag.Summary), Detail: strings.TrimSuffix(diag.Detail, ".")}
+		d := Diagnostic{Severity: spec.SeverityError}
+		d.Summary, d.Detail = inOurWords(diag)
 		if diag.Severity == hcl.DiagWarning {
 			d.Severity = spec.SeverityWarning
 		}
@@ -59,6 +66,20 @@ func (r *reader) addHCL(diags hcl.Diagnostics) {
 		}
 		r.diags = append(r.diags, d)
 	}
+}
+
+// inOurWords turns what the library says into what is wrong and what to write.
+func inOurWords(diag *hcl.Diagnostic) (summary, detail string) {
+	if diag.Summary == "Invalid function argument" {
+		if _, said, ok := strings.Cut(diag.Detail, " parameter: "); ok {
+			summary, detail, _ = strings.Cut(strings.TrimSuffix(said, "."), "; ")
+			return summary, detail
+		}
+	}
+	if said, meant, ok := strings.Cut(diag.Detail, " Did you mean "); ok {
+		return sentence(strings.TrimSuffix(said, ".")), "write " + strings.Trim(meant, `"?`)
+	}
+	return sentence(diag.Summary), strings.TrimSuffix(diag.Detail, ".")
 }
 
 // sentence gives a title of the library the form of our summaries.
@@ -94,6 +115,9 @@ func (r *reader) addProblems(problems []spec.Problem) {
 		}
 		if at, ok := r.places.find(p.Path); ok {
 			d = r.locate(at, d)
+		}
+		if p.Secret {
+			d.Snippet = ""
 		}
 		r.diags = append(r.diags, d)
 	}

@@ -84,6 +84,8 @@ func remedy(expr hclsyntax.Expression, v cty.Value, want cty.Type, hint string) 
 		}
 	}
 	switch {
+	case want == cty.String && got == cty.Number && hint == anyText:
+		return fmt.Sprintf("write it in quotes: %q", plainText(v))
 	case want == cty.String && got.IsPrimitiveType():
 		return "write it in quotes, such as " + hint
 	case got == cty.String && literal:
@@ -112,9 +114,11 @@ func describeValue(kind cty.Type) string {
 	return "a value of another type"
 }
 
+const anyText = `"..."`
+
 // text reads a string.
 func (b *block) text(name string, into *string) {
-	if v, _, ok := b.primitive(name, cty.String, `"..."`); ok {
+	if v, _, ok := b.primitive(name, cty.String, anyText); ok {
 		*into = v.AsString()
 	}
 }
@@ -293,7 +297,7 @@ func (b *block) refuseSpelledSecret(path string, at hcl.Range, name string, v ct
 	}
 	b.r.secret.hide(v)
 	b.r.places.failed[path] = true
-	b.r.errorAt(at, `read it from outside: env("NAME"), file("path") or a variable with sensitive = true`, "%s looks like a secret, and no secret is written in a spec", name)
+	b.r.secretAt(at, `read it from outside: env("NAME"), file("path") or a variable with sensitive = true`, "%s looks like a secret, and no secret is written in a spec", name)
 }
 
 // refuseHBASecret does the same for the options of pg_hba.conf that hold one.
@@ -308,7 +312,7 @@ func (b *block) refuseHBASecret(path string, at hcl.Range, line string, v cty.Va
 	}
 	b.r.secret.hideText(line)
 	b.r.places.failed[path] = true
-	b.r.errorAt(at, `put it in from outside: "... ldapbindpasswd=${env("NAME")}"`, "this line holds a secret, and no secret is written in a spec")
+	b.r.secretAt(at, `put it in from outside: "... ldapbindpasswd=${env("NAME")}"`, "this line holds a secret, and no secret is written in a spec")
 }
 
 // parameterText is a value in PostgreSQL's own notation.

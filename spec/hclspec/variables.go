@@ -150,6 +150,11 @@ func (r *reader) readVarFile(source Source, variables map[string]*variable) map[
 			r.errorAt(attr.NameRange, undeclared(name, known), "the spec does not declare variable %q", name)
 			continue
 		}
+		if references := attr.Expr.Variables(); len(references) > 0 {
+			r.errorAt(references[0].SourceRange(), "write strings in quotes", "a value in a variable file cannot refer to anything")
+			variables[name].broken = true
+			continue
+		}
 		value, diags := attr.Expr.Value(nil)
 		if diags.HasErrors() {
 			r.addHCL(diags)
