@@ -217,7 +217,7 @@ func (d *differ) initialise() {
 	case !view.Reachable:
 		s.Waits = fmt.Sprintf("ramd on %s to report", name)
 	case issued.Role == RolePrimary:
-		if view.Report.Data.State == pg.DirCluster && view.Report.Data.Generation >= issued.Generation && view.Running() {
+		if view.Report.Data.State == pg.DirCluster && view.Report.Data.Generation >= issued.Generation && settled(view, issued) {
 			s.effect = &Effect{Identify: view.Report.Data.SystemID}
 		}
 	case view.Report.Data.State != pg.DirAbsent:
@@ -245,11 +245,16 @@ func occupied(n spec.Node, r Report) string {
 	return fmt.Sprintf("%s on node %s already holds a PostgreSQL cluster (system identifier %s): move it away, or choose another data_dir", where, n.Name, r.Data.SystemID)
 }
 
+// settled reports whether a node's server runs with all that its assignment asks for.
+func settled(v NodeView, issued Assignment) bool {
+	return v.Running() && v.Report.Loaded >= issued.Serial && v.Report.Settled >= issued.Serial
+}
+
 // ready reports whether a standby can be cloned from the primary now, which
-// needs the slot that keeps WAL for it.
+// needs the replication role and the slot that keeps WAL for it.
 func (d *differ) ready(node string) bool {
 	view := d.obs.Nodes[d.primary.Name]
-	if d.rec.SystemID == 0 || !view.Running() || view.Report.Server.Recovery {
+	if d.rec.SystemID == 0 || !view.Running() || view.Report.Server.Recovery || view.Report.Settled == 0 {
 		return false
 	}
 	i := slices.IndexFunc(view.Report.Server.Slots, func(s pg.Slot) bool { return s.Name == pg.SlotName(node) })

@@ -174,8 +174,8 @@ func (d *differ) running(n spec.Node) {
 		d.block(n.Name, "node %s: %s", n.Name, p.Text)
 	}
 	final := d.final(n)
+	d.start(n, view, issued)
 	d.configure(n, view, issued, final)
-	d.start(n, view)
 	d.restart(n, view, issued, final)
 	d.follow(n, view, issued)
 }
@@ -223,6 +223,8 @@ func (d *differ) configure(n spec.Node, view NodeView, issued, final Assignment)
 		s.After = d.restartsBefore(n)
 	case !view.Reachable:
 		return
+	case !applied && d.ids[stepID(StepStart, n.Name)], !applied && d.rec.Sync.Next != nil && n.Name == d.primary.Name:
+		return // part of that step
 	case !applied:
 		s.Reason = "the agent is at it"
 	case len(drift) > 0:
@@ -336,10 +338,13 @@ func (d *differ) drifted(n spec.Node, drift []Drift) {
 	d.plan.Changes = append(d.plan.Changes, c)
 }
 
-// start reports a server that should run and does not; its agent starts it.
-func (d *differ) start(n spec.Node, view NodeView) {
-	state := view.Report.Server.State
-	if !view.Reachable || state == pg.ServerRunning || view.Report.Data.State != pg.DirCluster {
+// start reports a server that should run and does not, or has just been started
+// and is not settled; its agent is at it.
+func (d *differ) start(n spec.Node, view NodeView, issued Assignment) {
+	r := view.Report
+	state := r.Server.State
+	fresh := r.Serial > 0 && r.Started == issued.Serial && !settled(view, issued)
+	if !view.Reachable || state == pg.ServerRunning && !fresh || r.Data.State != pg.DirCluster {
 		return
 	}
 	d.add(Step{

@@ -100,7 +100,7 @@ func (d *differ) standbySteps() []string {
 func (d *differ) runsSync(issued Assignment, set SyncSet) bool {
 	view := d.obs.Nodes[d.primary.Name]
 	names := syncNames(set)
-	return view.Running() && view.Report.Loaded >= issued.Serial &&
+	return settled(view, issued) &&
 		issued.Settings[syncNamesSetting] == names &&
 		view.Report.Server.Settings[syncNamesSetting] == names
 }

@@ -68,11 +68,16 @@ func hbaFor(c *spec.Cluster) []string {
 		"local all " + SuperuserRole + " scram-sha-256",
 		"local all all scram-sha-256",
 	}
+	seen := map[string]bool{}
 	for _, n := range byID(c.Nodes) {
 		if n.Witness {
 			continue
 		}
 		address := hbaAddress(n.Host)
+		if seen[address] {
+			continue
+		}
+		seen[address] = true
 		lines = append(lines,
 			fmt.Sprintf("host replication %s %s scram-sha-256", ReplicationRole, address),
 			fmt.Sprintf("host all %s %s scram-sha-256", SuperuserRole, address),
@@ -81,11 +86,16 @@ func hbaFor(c *spec.Cluster) []string {
 	return append(lines, c.Postgres.HBA...)
 }
 
-// hbaAddress is a host as pg_hba.conf wants it: an address as its own network.
+// hbaAddress is a host as pg_hba.conf wants it: an address as its own network,
+// and all of loopback for an address of it, since the kernel lets connections to
+// any of them come from 127.0.0.1.
 func hbaAddress(host string) string {
 	addr, err := netip.ParseAddr(host)
 	if err != nil {
 		return host
+	}
+	if addr.Is4() && addr.IsLoopback() {
+		return "127.0.0.0/8"
 	}
 	return netip.PrefixFrom(addr, addr.BitLen()).String()
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ramhq/ram/pg"
 )
 
 // Errors that Transition returns and callers branch on. A rejected command
@@ -148,7 +150,7 @@ func (r *Record) advance(at time.Time, a Advance) error {
 		return fmt.Errorf("the system identifier is %s already, not %s", r.SystemID, e.Identify)
 	}
 	if e.Identify != 0 {
-		r.SystemID = e.Identify
+		r.identify(e.Identify)
 	}
 	for _, assign := range e.Assign {
 		if err := r.assign(assign); err != nil {
@@ -175,6 +177,19 @@ func (r *Record) grant(at time.Time, g *Grant) error {
 		Message: fmt.Sprintf("node %s is the primary of term %d", g.Node, g.Term),
 	})
 	return nil
+}
+
+// identify records whose data the cluster's is. Assignments that were issued
+// before it was known get it too: what they ask for stays the same.
+func (r *Record) identify(id pg.SystemID) {
+	r.SystemID = id
+	r.Assignments = maps.Clone(r.Assignments)
+	for node, a := range r.Assignments {
+		if a.SystemID == 0 {
+			a.SystemID = id
+			r.Assignments[node] = a
+		}
+	}
 }
 
 func (r *Record) assign(a Assign) error {

@@ -283,6 +283,12 @@ func (i *Instance) asideName() (string, error) {
 	return fmt.Sprintf("%s.ram-aside-%d", i.cfg.DataDir, highest+1), err
 }
 
+// HasAside reports whether there is something for RemoveAside to remove.
+func (i *Instance) HasAside() bool {
+	paths, _, err := i.asides()
+	return err == nil && len(paths) > 0
+}
+
 // RemoveAside removes the data directories that Clone has set aside, for when the
 // new one is known to stream. Directories that SetAside made are never removed.
 func (i *Instance) RemoveAside() error {

@@ -121,10 +121,10 @@ func (a *Agent) accept(answer Answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	next := answer.Assignment
-	if a.confirmed && next.Serial < a.assignment.Serial && next.SystemID == a.assignment.SystemID {
+	if a.confirmed && next.Serial < a.assignment.Serial {
 		return // a slower road brought an older one
 	}
-	if a.confirmed == (next.Serial > 0) && next.Serial == a.assignment.Serial && a.hold == answer.Hold {
+	if a.confirmed == (next.Serial > 0) && next.Serial == a.assignment.Serial && next.SystemID == a.assignment.SystemID && a.hold == answer.Hold {
 		return
 	}
 	if a.cancel != nil && !continues(a.assignment, next, answer.Hold) {
@@ -140,7 +140,7 @@ func (a *Agent) accept(answer Answer) {
 // continues reports whether an act that was begun for one assignment still makes
 // sense for the next.
 func continues(was, is reconcile.Assignment, hold bool) bool {
-	return !hold && was.Role == is.Role && was.Generation == is.Generation && was.SystemID == is.SystemID &&
+	return !hold && was.Role == is.Role && was.Generation == is.Generation &&
 		was.Upstream != nil == (is.Upstream != nil) && (was.Upstream == nil || was.Upstream.Node == is.Upstream.Node)
 }
 

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"strings"
 	"time"
 
 	"github.com/ramhq/ram/reconcile"
@@ -32,7 +33,7 @@ func (t *trouble) report(now time.Time) *reconcile.Problem {
 func (a *Agent) fail(act reconcile.Act, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	t := &trouble{act: act.Kind, step: act.Step, text: err.Error()}
+	t := &trouble{act: act.Kind, step: act.Step, text: strings.Join(strings.Fields(err.Error()), " ")}
 	if a.problem != nil && a.problem.act == act.Kind {
 		t.attempts = a.problem.attempts
 	}

@@ -36,7 +36,7 @@ type busy struct {
 func (h *host) id() string { return fmt.Sprintf("%s-%d", h.name, h.incarnation) }
 
 func (h *host) paths() reconcile.Paths {
-	return reconcile.Paths{SocketDir: "/run/" + h.name, Passfile: "/etc/" + h.name}
+	return reconcile.Paths{Passfile: "/etc/" + h.name}
 }
 
 // stopRamd ends the daemon in whatever it does; PostgreSQL goes on.

@@ -48,6 +48,9 @@ type World struct {
 	initdbs  int
 	down     map[string]reconcile.StepKind // servers that ramd itself took down
 	rounds   int
+	// meddled is set once somebody has taken away what the leader had reason to
+	// rely on, which some invariants cannot survive.
+	meddled bool
 }
 
 type heard struct {
