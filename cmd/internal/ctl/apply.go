@@ -22,7 +22,7 @@ type runFlags struct {
 
 func (f *runFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.detach, "detach", false, "return as soon as it has begun")
-	cmd.Flags().DurationVar(&f.timeout, "timeout", 0, "stop following after this time, with exit code 1; the cluster goes on (0: never)")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 0, "stop following after this `TIME`, such as 10m, with exit code 1; the cluster goes on (0: never)")
 }
 
 func (f *runFlags) addApprove(cmd *cobra.Command) {
@@ -39,7 +39,7 @@ func (f *applyFlags) add(cmd *cobra.Command) {
 	f.runFlags.add(cmd)
 	f.addApprove(cmd)
 	cmd.Flags().BoolVar(&f.allowDestroy, "allow-destroy", false, "agree to what the plan destroys")
-	cmd.Flags().StringVarP(&f.message, "message", "m", "", "why, kept with the revision")
+	cmd.Flags().StringVarP(&f.message, "message", "m", "", "why, kept with the revision as `TEXT`")
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -68,7 +68,7 @@ the reason is said, and the cluster keeps trying.`,
 	}
 	s.add(cmd)
 	f.add(cmd)
-	cmd.Flags().Uint64Var(&follow, "follow", 0, "apply nothing, show the run with this number")
+	cmd.Flags().Uint64Var(&follow, "follow", 0, "apply nothing, show the `RUN` with this number")
 	cmd.RunE = a.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
 		if follow != 0 {
 			if len(args) > 0 {

@@ -33,8 +33,8 @@ language (psql, most drivers) try them in turn and stay with the primary, or, wi
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().BoolVar(&f.readOnly, "read-only", false, "prefer a standby")
-	cmd.Flags().StringVar(&f.user, "user", "", "role to connect as (default: the client's choice)")
-	cmd.Flags().StringVar(&f.dbname, "dbname", "postgres", "database")
+	cmd.Flags().StringVar(&f.user, "user", "", "`ROLE` to connect as (default: the client's choice)")
+	cmd.Flags().StringVar(&f.dbname, "dbname", "postgres", "database `NAME`")
 	cmd.RunE = a.do(func(ctx context.Context, _ *cobra.Command, _ []string) error {
 		client, err := a.client()
 		if err != nil {

@@ -36,8 +36,8 @@ found and put right, members that came and went; each with its reason.
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().BoolVarP(&f.follow, "follow", "f", false, "go on with what happens, until Ctrl-C")
-	cmd.Flags().StringVar(&f.node, "node", "", "only events about this node")
-	cmd.Flags().IntVarP(&f.limit, "limit", "n", 50, "how many of the latest to begin with")
+	cmd.Flags().StringVar(&f.node, "node", "", "only events about this `NODE`")
+	cmd.Flags().IntVarP(&f.limit, "limit", "n", 50, "how many of the latest to begin with, a `NUMBER`")
 	cmd.RunE = a.do(func(ctx context.Context, _ *cobra.Command, _ []string) error {
 		if f.limit < 1 {
 			return usagef("--limit %d: write 1 or more", f.limit)

@@ -26,7 +26,7 @@ number, print its spec as it was written.`,
   diff <(ramctrl history 2) <(ramctrl history 3)`,
 		Args: cobra.MaximumNArgs(1),
 	}
-	cmd.Flags().IntVarP(&limit, "limit", "n", 20, "how many of the latest (0: all)")
+	cmd.Flags().IntVarP(&limit, "limit", "n", 20, "how many of the latest, a `NUMBER` (0: all)")
 	cmd.RunE = a.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
 		client, err := a.client()
 		if err != nil {

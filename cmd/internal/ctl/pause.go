@@ -18,7 +18,7 @@ right and begins no step. What runs goes on running. Status says that it is paus
 		Example: `  ramctrl pause --reason "moving the rack"`,
 		Args:    cobra.NoArgs,
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, shown to others")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, shown to others as `TEXT`")
 	cmd.RunE = a.do(func(ctx context.Context, _ *cobra.Command, _ []string) error {
 		return a.setPause(ctx, (*api.Client).Pause, reason, true)
 	})

@@ -48,9 +48,9 @@ way and nothing can be done), 2 changes.`,
 		Args: cobra.MaximumNArgs(1),
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&f.out, "out", "", "save the plan to a file for ramctrl apply FILE")
-	cmd.Flags().StringVar(&f.observed, "observed", "", "plan offline, from a file that --save-observed wrote")
-	cmd.Flags().StringVar(&f.saveObserved, "save-observed", "", "save what plans are made from to a file")
+	cmd.Flags().StringVar(&f.out, "out", "", "save the plan to a `FILE` for ramctrl apply FILE")
+	cmd.Flags().StringVar(&f.observed, "observed", "", "plan offline, from a `FILE` that --save-observed wrote")
+	cmd.Flags().StringVar(&f.saveObserved, "save-observed", "", "save what plans are made from to a `FILE`")
 	cmd.Flags().BoolVar(&f.detailed, "detailed-exitcode", false, "exit with 2 when there are changes")
 	cmd.MarkFlagsMutuallyExclusive("observed", "save-observed")
 	cmd.RunE = a.do(func(ctx context.Context, _ *cobra.Command, args []string) error {

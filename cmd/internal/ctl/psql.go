@@ -38,9 +38,9 @@ What follows -- is given to psql as it is.`,
   ramctrl psql -- -c 'select pg_is_in_recovery()'
   ramctrl psql --node b --dbname orders`,
 	}
-	cmd.Flags().StringVar(&f.node, "node", "", "connect to this node")
+	cmd.Flags().StringVar(&f.node, "node", "", "connect to this `NODE`")
 	cmd.Flags().BoolVar(&f.readOnly, "read-only", false, "prefer a standby")
-	cmd.Flags().StringVar(&f.dbname, "dbname", "postgres", "database")
+	cmd.Flags().StringVar(&f.dbname, "dbname", "postgres", "database `NAME`")
 	cmd.MarkFlagsMutuallyExclusive("node", "read-only")
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if at := cmd.ArgsLenAtDash(); len(args) > 0 && at != 0 {

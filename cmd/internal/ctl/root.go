@@ -33,9 +33,9 @@ Exit codes: 0 done, 1 error, 2 usage.`,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.addr, "addr", "", "addresses of ramds, host:port with commas between (RAM_ADDR; default 127.0.0.1:8080)")
-	flags.StringVar(&a.tokenFile, "token-file", "", "file that holds the admin token (RAM_TOKEN, RAM_TOKEN_FILE)")
-	flags.StringVarP(&a.output, "output", "o", outputText, "output format: text or json")
+	flags.StringVar(&a.addr, "addr", "", "addresses of ramds, `HOST:PORT` with commas between (RAM_ADDR; default 127.0.0.1:8080)")
+	flags.StringVar(&a.tokenFile, "token-file", "", "`FILE` that holds the admin token (RAM_TOKEN, RAM_TOKEN_FILE)")
+	flags.StringVarP(&a.output, "output", "o", outputText, "output `FORMAT`: text or json")
 	root.AddGroup(
 		&cobra.Group{ID: groupSpec, Title: "The spec:"},
 		&cobra.Group{ID: groupCluster, Title: "The cluster:"},

@@ -20,12 +20,12 @@ type specFlags struct {
 }
 
 func (f *specFlags) addVars(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&f.vars, "var", nil, "value for a variable of the spec, name=value (repeatable)")
-	cmd.Flags().StringArrayVar(&f.varFiles, "var-file", nil, "file with values for variables (repeatable)")
+	cmd.Flags().StringArrayVar(&f.vars, "var", nil, "value for a variable of the spec, `NAME=VALUE` (repeatable)")
+	cmd.Flags().StringArrayVar(&f.varFiles, "var-file", nil, "`FILE` with values for variables (repeatable)")
 }
 
 func (f *specFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.spec, "spec", "", "spec: a file or a directory (RAM_SPEC; default ./cluster.hcl when it exists)")
+	cmd.Flags().StringVar(&f.spec, "spec", "", "`SPEC`: a file or a directory (RAM_SPEC; default ./cluster.hcl when it exists)")
 	f.addVars(cmd)
 }
 

@@ -3,6 +3,7 @@ package render
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/ramhq/ram/pg"
@@ -33,21 +34,16 @@ type planText struct {
 func (r *planText) printf(format string, args ...any) { fmt.Fprintf(r.out, format, args...) }
 
 func (r *planText) whole() {
-	r.changes()
+	if !r.plan.Empty() {
+		r.printf("Cluster %s, %s:\n\n", r.style.Bold(r.plan.Cluster), revisions(r.plan))
+	}
+	for _, c := range r.plan.Changes {
+		r.change(c)
+	}
 	r.steps()
 	r.blocked()
 	r.warnings()
 	r.printf("%s\n", r.style.Bold(PlanSummary(r.plan)))
-}
-
-func (r *planText) changes() {
-	if len(r.plan.Changes) == 0 {
-		return
-	}
-	r.printf("Cluster %s, %s:\n\n", r.style.Bold(r.plan.Cluster), revisions(r.plan))
-	for _, c := range r.plan.Changes {
-		r.change(c)
-	}
 }
 
 func revisions(p reconcile.Plan) string {
@@ -76,62 +72,88 @@ func (r *planText) change(c reconcile.Change) {
 		remark = r.style.Notice("  # drift: changed by hand, put right")
 	}
 	r.printf("  %s %s%s\n", r.symbol(c.Action), r.style.Bold(c.Object), remark)
-	shown := shownAttributes(c)
+	lines := attributeLines(c)
 	width := 0
-	for _, a := range shown {
-		width = max(width, min(len(a.Name), maxNameWidth))
+	for _, l := range lines {
+		width = max(width, min(len(l.name), maxNameWidth))
 	}
-	for _, a := range shown {
-		r.attribute(c, a, width)
+	for _, l := range lines {
+		r.attribute(l, width)
 	}
 	r.printf("\n")
 }
 
 const maxNameWidth = 40
 
-// shownAttributes leaves out what a new or vanishing object has only because
-// every object has it. What an object that goes held is not listed: the spec
-// of the old revision has it.
-func shownAttributes(c reconcile.Change) []reconcile.Attribute {
-	if c.Action == reconcile.ActionUpdate {
-		return c.Attributes
+// attributeLine is one line below an object.
+type attributeLine struct {
+	action reconcile.Action
+	name   string
+	text   string
+	forces string
+}
+
+// attributeLines leaves out what a new object has only because every object has
+// it, and what an object that goes held: the revision before has that.
+func attributeLines(c reconcile.Change) []attributeLine {
+	switch c.Action {
+	case reconcile.ActionCreate:
+		return createdLines(c.Attributes)
+	case reconcile.ActionDestroy:
+		return nil
 	}
-	var shown []reconcile.Attribute
-	for _, a := range c.Attributes {
-		empty := a.New == "" && a.Old == ""
-		if !empty && c.Action == reconcile.ActionCreate {
-			shown = append(shown, a)
+	lines := make([]attributeLine, len(c.Attributes))
+	for i, a := range c.Attributes {
+		lines[i] = attributeLine{action: a.Action, name: a.Name, text: changedText(c, a), forces: a.Forces}
+	}
+	return lines
+}
+
+// createdLines put the elements of a list, hba[0], hba[1], ..., into one line.
+func createdLines(attributes []reconcile.Attribute) []attributeLine {
+	var lines []attributeLine
+	elements := map[string][]string{}
+	for _, a := range attributes {
+		name, _, element := strings.Cut(a.Name, "[")
+		if element {
+			elements[name] = append(elements[name], value(a.New))
+		}
+		if a.New == "" || len(elements[name]) > 1 {
+			continue
+		}
+		lines = append(lines, attributeLine{action: a.Action, name: name, text: value(a.New)})
+	}
+	for i, l := range lines {
+		if list, ok := elements[l.name]; ok {
+			lines[i].text = "[" + strings.Join(list, ", ") + "]"
 		}
 	}
-	return shown
+	return lines
 }
 
-func (r *planText) attribute(c reconcile.Change, a reconcile.Attribute, width int) {
-	text := ""
-	switch a.Action {
-	case reconcile.ActionCreate:
-		text = value(a.New)
-	case reconcile.ActionDestroy:
-		text = value(a.Old)
-	default:
-		text = r.oldNew(c, a)
-	}
-	line := fmt.Sprintf("      %s %-*s = %s", r.symbol(a.Action), width, a.Name, text)
-	if a.Forces != "" {
-		line += "  " + r.forces(a.Forces)
-	}
-	r.printf("%s\n", line)
-}
-
-// oldNew is old -> new; of a drift either may be missing on one side.
-func (r *planText) oldNew(c reconcile.Change, a reconcile.Attribute) string {
+// changedText is old -> new; of a drift either may be missing on one side.
+func changedText(c reconcile.Change, a reconcile.Attribute) string {
 	side := func(v string) string {
 		if v == "" && c.Drift {
 			return "(not set)"
 		}
 		return value(v)
 	}
+	switch a.Action {
+	case reconcile.ActionCreate:
+		return value(a.New)
+	case reconcile.ActionDestroy:
+		return value(a.Old)
+	}
 	return side(a.Old) + " -> " + side(a.New)
+}
+
+func (r *planText) attribute(l attributeLine, width int) {
+	line := fmt.Sprintf("      %s %-*s = %s", r.symbol(l.action), width, l.name, l.text)
+	if l.forces != "" {
+		line += "  " + r.forces(l.forces)
+	}
+	r.printf("%s\n", line)
 }
 
 func (r *planText) forces(what string) string {
@@ -186,13 +208,14 @@ func (r *planText) step(lead string, s reconcile.Step, numbers map[string]int) {
 }
 
 func afterNumbers(ids []string, numbers map[string]int) string {
-	var known []string
+	var known []int
 	for _, id := range ids {
 		if n, ok := numbers[id]; ok {
-			known = append(known, fmt.Sprint(n))
+			known = append(known, n)
 		}
 	}
-	return strings.Join(known, ", ")
+	slices.Sort(known)
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(slices.Compact(known)), " ", ", "), "[]")
 }
 
 func (r *planText) blocked() {
@@ -239,6 +262,9 @@ func PlanSummary(p reconcile.Plan) string {
 	}
 	if s.Restarts > 0 {
 		costs = append(costs, count(s.Restarts, "restart"))
+	}
+	if len(costs) == 0 && len(p.Steps) > 0 {
+		costs = append(costs, count(len(p.Steps), "step"))
 	}
 	if len(costs) > 0 {
 		line += "; " + strings.Join(costs, ", ")
