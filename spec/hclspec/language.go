@@ -91,6 +91,10 @@ func readNode(b *block, n *spec.Node) {
 	})
 	b.table("parameters", &n.Parameters, `parameters = { work_mem = "64MB" }`, parameterText)
 	b.table("tags", &n.Tags, `tags = { rack = "r1" }`, plainText)
+	// The rules cannot tell a written default from an absent one.
+	if attr := b.attrs["priority"]; attr != nil && n.Witness && n.Priority == spec.DefaultPriority {
+		b.wrong("priority", attr, "remove it, or remove witness = true", "%s is a witness and never primary, so it has no priority", b.what)
+	}
 }
 
 func readReplication(b *block, r *spec.Replication) (syncWritten bool) {

@@ -7,6 +7,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/ramhq/ram/spec"
 )
 
 // localValues are computed in the order in which they need each other.
@@ -62,11 +64,19 @@ func (l localValues) compute(name string) {
 	if l.computeNeeds(attr) {
 		if v, ok := l.r.eval(attr.Expr); ok {
 			value = v
+			if spec.SecretName(name) && spelledText(v) {
+				l.r.spelledSecret(attr.Range(), name, v)
+			}
 		}
 	}
 	l.r.scope.locals[name] = value
 	l.r.scope.changed()
 	l.state[name] = done
+}
+
+// spelledText reports whether a value is a text that the spec itself spells out.
+func spelledText(v cty.Value) bool {
+	return !hasMark(v, outside) && !hasMark(v, sensitive) && v.Type() == cty.String && !v.IsNull() && v.AsString() != ""
 }
 
 // computeNeeds computes what an expression refers to; false reports a circle.

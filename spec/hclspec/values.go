@@ -295,9 +295,13 @@ func (b *block) refuseSpelledSecret(path string, at hcl.Range, name string, v ct
 	if !spec.SecretName(name) || hasMark(v, outside) || hasMark(v, sensitive) {
 		return
 	}
-	b.r.secret.hide(v)
 	b.r.places.failed[path] = true
-	b.r.secretAt(at, `read it from outside: env("NAME"), file("path") or a variable with sensitive = true`, "%s looks like a secret, and no secret is written in a spec", name)
+	b.r.spelledSecret(at, name, v)
+}
+
+func (r *reader) spelledSecret(at hcl.Range, name string, v cty.Value) {
+	r.secret.hide(v)
+	r.secretAt(at, `read it from outside: env("NAME"), file("path") or a variable with sensitive = true`, "%s looks like a secret, and no secret is written in a spec", name)
 }
 
 // refuseHBASecret does the same for the options of pg_hba.conf that hold one.

@@ -10,6 +10,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/ramhq/ram/spec"
 )
 
 // variable is one variable block.
@@ -87,6 +89,9 @@ func (r *reader) readDefault(v *variable, attr *hclsyntax.Attribute) {
 	if v.sensitive {
 		r.secret.hide(value)
 	}
+	if spelledText(value) {
+		r.judgeSpelledDefault(v, attr, value)
+	}
 	converted, err := convert.Convert(value, v.kind)
 	if err != nil {
 		r.errorAt(attr.Expr.Range(), "write "+describeType(v.kind), "the default of variable %q has the wrong type", v.name)
@@ -94,6 +99,19 @@ func (r *reader) readDefault(v *variable, attr *hclsyntax.Attribute) {
 		return
 	}
 	v.fallback = converted
+}
+
+// judgeSpelledDefault refuses a default that looks like a secret, and warns of one
+// that is merely said to be sensitive.
+func (r *reader) judgeSpelledDefault(v *variable, attr *hclsyntax.Attribute, value cty.Value) {
+	if spec.SecretName(v.name) {
+		r.spelledSecret(attr.Expr.Range(), fmt.Sprintf("the default of variable %q", v.name), value)
+		return
+	}
+	if v.sensitive {
+		r.secretAt(attr.Expr.Range(), "remove the default and give the value with --var-file or env()", "the sensitive variable %q has a default that every reader of the spec sees", v.name)
+		r.diags[len(r.diags)-1].Severity = spec.SeverityWarning
+	}
 }
 
 // given is a value from --var or a variable file.
@@ -114,7 +132,7 @@ func (r *reader) givenValues(variables map[string]*variable) map[string]*given {
 	for _, name := range slices.Sorted(maps.Keys(r.opts.Vars)) {
 		if _, ok := variables[name]; !ok {
 			r.diags = append(r.diags, Diagnostic{
-				Severity: "error",
+				Severity: spec.SeverityError,
 				Summary:  fmt.Sprintf("--var gives a value to %q, which the spec does not declare", name),
 				Detail:   undeclared(name, known),
 			})
