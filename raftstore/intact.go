@@ -20,36 +20,44 @@ type storedSnapshot struct {
 }
 
 // checkIntact looks, before raft does, whether snapshots and log together still
-// hold everything that they held, and returns the index of the newest snapshot
-// that is whole (0 without any). Raft itself skips a snapshot that it cannot read and
+// hold everything that they held. It returns the newest snapshot that is whole (the
+// zero one without any), and an index up to which the log is known to be committed
+// because a snapshot, damaged now, had it. Damaged snapshots are moved out of raft's
+// sight, which would count on them. Raft itself skips a snapshot that it cannot read and
 // then panics when the log does not reach back to an older one; worse, with an
 // empty log it would go on as a member that forgot what it acknowledged.
-func checkIntact(d *directory, snapshots *raft.FileSnapshotStore, logs raft.LogStore, imprint imprint, logger zerolog.Logger) (uint64, error) {
+func checkIntact(d *directory, snapshots *raft.FileSnapshotStore, logs raft.LogStore, imprint imprint, logger zerolog.Logger) (whole storedSnapshot, committed uint64, err error) {
 	stored, err := listSnapshots(d.file(snapshotsDir))
 	if err != nil {
-		return 0, fmt.Errorf("raft directory: %w", err)
+		return whole, 0, fmt.Errorf("raft directory: %w", err)
 	}
-	var start, lost uint64
+	var damaged []storedSnapshot
 	var damage error
 	for _, snapshot := range stored {
 		err := readable(snapshots, snapshot.name, imprint)
 		if err == nil {
-			start = snapshot.index
+			whole = snapshot
 			break
 		}
 		if errors.Is(err, ErrIncompatible) || errors.Is(err, ErrForeign) {
-			return 0, fmt.Errorf("raft directory %s: snapshot %s: %w", d.path, snapshot.name, err)
+			return whole, 0, fmt.Errorf("raft directory %s: snapshot %s: %w", d.path, snapshot.name, err)
 		}
-		lost = max(lost, snapshot.index)
+		damaged = append(damaged, snapshot)
+		committed = max(committed, snapshot.index)
 		damage = fmt.Errorf("snapshot %s is not usable (%w)", snapshot.name, err)
 	}
-	if err := logReaches(logs, start, lost); err != nil {
-		return 0, fmt.Errorf("raft directory %s: %w: %w; %s", d.path, errors.Join(damage, err), ErrDamaged, moveAside(d.path))
+	if err := logReaches(logs, whole.index, committed); err != nil {
+		return whole, 0, fmt.Errorf("raft directory %s: %w: %w; %s", d.path, errors.Join(damage, err), ErrDamaged, moveAside(d.path))
+	}
+	for _, snapshot := range damaged {
+		if err := os.Rename(filepath.Join(d.file(snapshotsDir), snapshot.name), d.file("damaged-"+snapshot.name)); err != nil {
+			return whole, 0, fmt.Errorf("raft directory: set a damaged snapshot aside: %w", err)
+		}
 	}
 	if damage != nil {
-		logger.Warn().Err(damage).Uint64("using", start).Msg("raft snapshot is damaged; an older one and the log replace it")
+		logger.Warn().Err(damage).Uint64("using", whole.index).Msg("raft snapshot is damaged; an older one and the log replace it")
 	}
-	return start, nil
+	return whole, committed, nil
 }
 
 // listSnapshots are the finished snapshots, newest first; half-written ones of

@@ -23,9 +23,6 @@ type journal struct {
 	*raft.LogCache
 	bolt    *raftboltdb.BoltStore
 	applied *os.File
-	// start is the newest snapshot's index, which the replay at start-up begins
-	// after.
-	start uint64
 }
 
 func openJournal(d *directory) (*journal, error) {
@@ -61,63 +58,43 @@ func (j *journal) close() error {
 	return err
 }
 
-// StageCommitIndex implements raft.CommitTrackingLogStore. What raft stages here
-// may run ahead of the log; remember is told later, and never ahead.
-func (j *journal) StageCommitIndex(uint64) error { return nil }
-
-// replayLimit is the number of entries that raft can replay while it is being
-// made: 128 batches of 64 fit into the queue that nobody drains yet, and one more
-// would wait for ever. The rest is replayed when a leader confirms it.
-const replayLimit = 120 * 64
-
-// GetCommitIndex implements raft.CommitTrackingLogStore: the last index that is
-// known to be committed, from an earlier life of this node; 0 when none is known.
-func (j *journal) GetCommitIndex() (uint64, error) {
-	index := min(j.remembered(), j.start+replayLimit)
-	last, err := j.LastIndex()
-	if err != nil || index > last || index <= j.start {
-		return 0, err
-	}
-	return index, nil
-}
+// The note of what was applied: index, term and checksum of both.
+const noteSize = 8 + 8 + 4
 
 // remember notes that the entry of an index was applied, hence that it is
-// committed and was durable here before. It is not flushed: what is lost with
-// the power only makes the next start know less.
+// committed, and that it was durable here before. The note is not flushed: what a
+// loss of power takes only makes the next start know less.
 func (j *journal) remember(index uint64) error {
-	var note [12]byte
-	binary.BigEndian.PutUint64(note[:8], index)
-	binary.BigEndian.PutUint32(note[8:], crc32.ChecksumIEEE(note[:8]))
+	var entry raft.Log
+	if err := j.GetLog(index, &entry); err != nil {
+		return nil // a snapshot's last; the snapshot says it itself
+	}
+	var note [noteSize]byte
+	binary.BigEndian.PutUint64(note[:], index)
+	binary.BigEndian.PutUint64(note[8:], entry.Term)
+	binary.BigEndian.PutUint32(note[16:], crc32.ChecksumIEEE(note[:16]))
 	_, err := j.applied.WriteAt(note[:], 0)
 	return err
 }
 
-func (j *journal) remembered() uint64 {
-	var note [12]byte
+// committed is an index up to which the log is known to be committed, from
+// an earlier life of this node; 0 when none is known.
+//
+// An entry that was applied has its index and term for ever, and two logs that agree
+// on one entry agree on all before it (Raft's log matching). So a note whose entry
+// is not in the log as noted, whatever happened to the disk, says nothing.
+func (j *journal) committed() uint64 {
+	var note [noteSize]byte
 	if _, err := j.applied.ReadAt(note[:], 0); err != nil {
 		return 0
 	}
-	if crc32.ChecksumIEEE(note[:8]) != binary.BigEndian.Uint32(note[8:]) {
+	if crc32.ChecksumIEEE(note[:16]) != binary.BigEndian.Uint32(note[16:]) {
 		return 0
 	}
-	return binary.BigEndian.Uint64(note[:8])
-}
-
-// replayTarget is the last index that the replay at start-up applies; 0 when it
-// applies none.
-func (j *journal) replayTarget() (uint64, error) {
-	committed, err := j.GetCommitIndex()
-	if err != nil {
-		return 0, fmt.Errorf("raft log: %w", err)
+	index := binary.BigEndian.Uint64(note[:])
+	var entry raft.Log
+	if err := j.GetLog(index, &entry); err != nil || entry.Term != binary.BigEndian.Uint64(note[8:]) {
+		return 0
 	}
-	for index := committed; index > j.start; index-- {
-		var entry raft.Log
-		if err := j.GetLog(index, &entry); err != nil {
-			return 0, fmt.Errorf("raft log entry %d: %w", index, err)
-		}
-		if entry.Type == raft.LogCommand || entry.Type == raft.LogConfiguration {
-			return index, nil
-		}
-	}
-	return 0, nil
+	return index
 }

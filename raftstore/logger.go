@@ -7,6 +7,7 @@ import (
 	"log"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -31,6 +32,7 @@ func newRaftLogger(logger zerolog.Logger) *raftLogger {
 type repeats struct {
 	mu   sync.Mutex
 	said map[string]time.Time
+	mute atomic.Bool // raft leaves goroutines behind that say one thing more
 }
 
 // quietFor is how long one warning stands for all that follow it.
@@ -48,6 +50,9 @@ func (r *repeats) again(what string, now time.Time) bool {
 	r.said[what] = now
 	return false
 }
+
+// mute ends the log, and those of all children.
+func (l *raftLogger) mute() { l.repeats.mute.Store(true) }
 
 // level maps a level of raft's to ours.
 func (l *raftLogger) level(level hclog.Level, msg string, args []any) zerolog.Level {
@@ -85,6 +90,9 @@ func (l *raftLogger) repeated(msg string, args []any) bool {
 
 // Log implements hclog.Logger.
 func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
+	if l.repeats.mute.Load() {
+		return
+	}
 	event := l.logger.WithLevel(l.level(level, msg, args))
 	if !event.Enabled() {
 		return

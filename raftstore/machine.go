@@ -38,6 +38,12 @@ type outcome struct {
 // failed: it applies, restores and snapshots nothing more. Raft would otherwise count
 // the command as applied and write a snapshot that lacks it, or go on with an
 // older snapshot than the log continues.
+//
+// Restoring and replaying at start-up is the store's own work, not raft's: raft
+// replays only what a leader confirms again, and its RestoreCommittedLogs forgets the
+// members when it replays the entry that names them. So raft delivers entries again
+// that were replayed, which are skipped; and a snapshot may reflect more than
+// the index that raft files it under, so it carries its own.
 type adapter struct {
 	machine Machine
 	imprint imprint
@@ -82,6 +88,9 @@ func (a *adapter) Apply(entry *raft.Log) any {
 	if err := a.failure(); err != nil {
 		return outcome{err: err}
 	}
+	if entry.Index <= a.applied.Load() {
+		return outcome{} // replayed at start-up; nobody waits for the answer
+	}
 	result, err := a.machine.Apply(entry.Index, entry.Data)
 	if errors.Is(err, ErrIncompatible) {
 		err = fmt.Errorf("raft log entry %d: %w", entry.Index, err)
@@ -95,9 +104,27 @@ func (a *adapter) Apply(entry *raft.Log) any {
 // StoreConfiguration implements raft.ConfigurationStore: a change of the members
 // counts as progress too.
 func (a *adapter) StoreConfiguration(index uint64, _ raft.Configuration) {
-	if a.failure() == nil {
+	if a.failure() == nil && index > a.applied.Load() {
 		a.advance(index)
 	}
+}
+
+// replay applies the entries from the given index on, up to one that is known to be
+// committed, before raft runs.
+func (a *adapter) replay(logs raft.LogStore, from, to uint64) error {
+	for index := from; index <= to && a.failure() == nil; index++ {
+		var entry raft.Log
+		if err := logs.GetLog(index, &entry); err != nil {
+			return fmt.Errorf("raft log entry %d: %w", index, err)
+		}
+		switch entry.Type {
+		case raft.LogCommand:
+			a.Apply(&entry)
+		case raft.LogConfiguration:
+			a.StoreConfiguration(index, raft.Configuration{})
+		}
+	}
+	return a.failure()
 }
 
 // Snapshot implements raft.FSM.
@@ -113,7 +140,8 @@ func (a *adapter) Snapshot() (raft.FSMSnapshot, error) {
 	return sealed(content), err
 }
 
-// Restore implements raft.FSM.
+// Restore implements raft.FSM. The machine never goes back: a snapshot of a state
+// that it has passed changes nothing.
 func (a *adapter) Restore(source io.ReadCloser) error {
 	if err := a.failure(); err != nil {
 		return err
@@ -122,7 +150,7 @@ func (a *adapter) Restore(source io.ReadCloser) error {
 	if err != nil && !errors.Is(err, ErrIncompatible) && !errors.Is(err, ErrForeign) {
 		return err // damaged on the way: the leader sends it again
 	}
-	if err == nil {
+	if err == nil && index > a.applied.Load() {
 		if err = a.machine.Restore(payload); err != nil {
 			err = fmt.Errorf("restore raft snapshot: %w", err)
 		}
@@ -131,6 +159,8 @@ func (a *adapter) Restore(source io.ReadCloser) error {
 		a.fail(err)
 		return err
 	}
-	a.advance(index)
+	if index > a.applied.Load() {
+		a.advance(index)
+	}
 	return nil
 }

@@ -50,7 +50,14 @@ func (s *Store) VerifyLeader(ctx context.Context) error {
 // Snapshot writes a snapshot now and drops the log entries that it makes
 // superfluous. It does nothing when there is nothing new.
 func (s *Store) Snapshot(ctx context.Context) error {
-	_, err := s.await(ctx, func() raft.Future { return s.raft.Snapshot() })
+	stored, err := s.snapshots.List()
+	if err != nil {
+		return fmt.Errorf("raft snapshots: %w", err)
+	}
+	if len(stored) > 0 && stored[0].Index >= s.Applied() {
+		return nil
+	}
+	_, err = s.await(ctx, func() raft.Future { return s.raft.Snapshot() })
 	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
 		return nil
 	}

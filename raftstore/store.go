@@ -27,6 +27,8 @@ type Store struct {
 	snapshots *raft.FileSnapshotStore
 	adapter   *adapter
 	stream    *stream
+	transport transport
+	raftLog   *raftLogger
 	raft      *raft.Raft
 
 	changes broadcast // progress of any kind
@@ -67,25 +69,18 @@ func Open(ctx context.Context, cfg Config) (_ *Store, err error) {
 			_ = s.stop()
 		}
 	}()
-	logger := newRaftLogger(cfg.Logger)
-	if err := s.openDirectory(cfg, logger); err != nil {
+	s.raftLog = newRaftLogger(cfg.Logger)
+	if err := s.openDirectory(cfg); err != nil {
 		return nil, err
 	}
-	known, err := s.journal.replayTarget()
-	if err != nil {
-		return nil, err
-	}
-	if err := s.start(ctx, cfg, logger); err != nil {
-		return nil, err
-	}
-	if err := s.WaitApplied(ctx, known); err != nil {
+	if err := s.start(ctx, cfg); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
 // openDirectory opens everything that is on disk.
-func (s *Store) openDirectory(cfg Config, logger *raftLogger) (err error) {
+func (s *Store) openDirectory(cfg Config) (err error) {
 	if s.directory, err = openDirectory(cfg.Dir, cfg.Cluster, cfg.Name); err != nil {
 		return err
 	}
@@ -93,26 +88,44 @@ func (s *Store) openDirectory(cfg Config, logger *raftLogger) (err error) {
 	if s.journal, err = openJournal(s.directory); err != nil {
 		return err
 	}
-	if s.snapshots, err = raft.NewFileSnapshotStoreWithLogger(cfg.Dir, keptSnapshots, logger); err != nil {
+	if s.snapshots, err = raft.NewFileSnapshotStoreWithLogger(cfg.Dir, keptSnapshots, s.raftLog); err != nil {
 		return fmt.Errorf("raft snapshots: %w", err)
 	}
 	imprint := imprint{cluster: cfg.Cluster, writer: cfg.Version}
 	s.adapter = newAdapter(cfg.Machine, imprint, s.advanced)
-	s.journal.start, err = checkIntact(s.directory, s.snapshots, s.journal, imprint, s.logger)
-	return err
+	whole, committed, err := checkIntact(s.directory, s.snapshots, s.journal, imprint, s.logger)
+	if err != nil {
+		return err
+	}
+	return s.recall(whole, max(committed, s.journal.committed()))
+}
+
+// recall brings the machine to what this node knows to be committed.
+func (s *Store) recall(snapshot storedSnapshot, committed uint64) error {
+	if snapshot.name != "" {
+		_, source, err := s.snapshots.Open(snapshot.name)
+		if err != nil {
+			return fmt.Errorf("raft snapshot: %w", err)
+		}
+		defer func() { _ = source.Close() }()
+		if err := s.adapter.Restore(source); err != nil {
+			return err
+		}
+	}
+	return s.adapter.replay(s.journal, max(snapshot.index, s.Applied())+1, committed)
 }
 
 // start begins to listen and to take part.
-func (s *Store) start(ctx context.Context, cfg Config, logger *raftLogger) error {
+func (s *Store) start(ctx context.Context, cfg Config) error {
 	listener, err := cfg.Listen(ctx, cfg.Bind)
 	if err != nil {
 		return fmt.Errorf("raft cannot listen on %s: %w; check the node's host and ports.raft", cfg.Bind, err)
 	}
 	s.stream = newStream(listener, endpoint{cluster: cfg.Cluster, id: s.ID(), secret: cfg.Secret}, cfg)
-	transport := newTransport(s.stream, cfg, logger)
-	s.raft, err = raft.NewRaft(s.raftConfig(cfg, logger), s.adapter, s.journal, s.journal.bolt, s.snapshots, transport)
+	s.transport = newTransport(s.stream, cfg, s.raftLog)
+	s.raft, err = raft.NewRaft(s.raftConfig(cfg), s.adapter, s.journal, s.journal.bolt, s.snapshots, s.transport)
 	if err != nil {
-		return errors.Join(s.startFailure(err), transport.Close())
+		return errors.Join(fmt.Errorf("raft: %w", err), s.transport.Close())
 	}
 	s.raft.RegisterObserver(raft.NewObserver(s.leaders, false, func(o *raft.Observation) bool {
 		_, ok := o.Data.(raft.LeaderObservation)
@@ -122,15 +135,7 @@ func (s *Store) start(ctx context.Context, cfg Config, logger *raftLogger) error
 	return nil
 }
 
-// startFailure prefers the machine's reason to raft's.
-func (s *Store) startFailure(err error) error {
-	if reason := s.adapter.failure(); reason != nil {
-		return reason
-	}
-	return fmt.Errorf("raft: %w", err)
-}
-
-func (s *Store) raftConfig(cfg Config, logger *raftLogger) *raft.Config {
+func (s *Store) raftConfig(cfg Config) *raft.Config {
 	conf := raft.DefaultConfig()
 	conf.LocalID = s.id
 	conf.HeartbeatTimeout = cfg.Timeouts.Heartbeat
@@ -140,11 +145,11 @@ func (s *Store) raftConfig(cfg Config, logger *raftLogger) *raft.Config {
 	conf.SnapshotThreshold = cfg.Compaction.Threshold
 	conf.TrailingLogs = cfg.Compaction.Trailing
 	conf.SnapshotInterval = cfg.Compaction.Interval
-	conf.ShutdownOnRemove = false // the wiring decides what a removed node does
-	conf.RestoreCommittedLogs = true
+	conf.ShutdownOnRemove = false        // the wiring decides what a removed node does
+	conf.NoSnapshotRestoreOnStart = true // recall has done it
 	conf.NoLegacyTelemetry = true
 	conf.NotifyCh = s.leaderships
-	conf.Logger = logger
+	conf.Logger = s.raftLog
 	return conf
 }
 
@@ -222,11 +227,10 @@ func (s *Store) shutdown() error {
 	if s.raft != nil {
 		s.drain()
 		future := s.raft.Shutdown()
-		err = errors.Join(err, s.stream.Close()) // before the wait: raft's goroutines may hang in a connection
+		err = errors.Join(err, s.transport.Close()) // before the wait: raft's goroutines may hang in a connection
 		err = errors.Join(err, future.Error())
-	} else if s.stream != nil {
-		err = errors.Join(err, s.stream.Close())
 	}
+	s.raftLog.mute()
 	close(s.stopped)
 	s.reigned(false)
 	close(s.ended)
