@@ -89,7 +89,7 @@ func (b *block) table(name string, into *map[string]string, hint string, asText 
 		}
 		if !text.Type().IsPrimitiveType() {
 			b.r.places.failed[path] = true
-			b.r.errorAt(at, "write a string, a number or a truth value", "%s must be one value, not %s", key, describeValue(text.Type()))
+			b.r.errorAt(at, `write one value; where PostgreSQL takes a list, that is one string: "a, b"`, "%s must be one value, not %s", key, describeValue(text.Type()))
 			continue
 		}
 		b.refuseSpelledSecret(path, at, key, element)
