@@ -52,33 +52,49 @@ func (d *differ) slotsOn(n spec.Node) []string {
 	return names
 }
 
-// staged is the part of final that the rules allow now.
+// staged is the part of final that the rules allow now. A node that gets its
+// first copy of the data has no settings to keep.
 func (d *differ) staged(n spec.Node, final Assignment) Assignment {
 	issued := d.rec.Assignments[n.Name]
 	staged := final
 	if n.Name == d.primary.Name {
-		if !d.first && d.standbysBehind() {
+		if !d.first && d.standbysBehind(final) {
 			staged.Settings = d.withoutRestarts(issued.Settings, final.Settings)
 			staged.Server = issued.Server
 		}
 		return staged
 	}
 	staged.Settings = maps.Clone(final.Settings)
-	if d.first {
+	if d.first && issued.Role == RoleStandby {
 		staged.Settings = d.withoutRestarts(issued.Settings, final.Settings)
 		staged.Server = issued.Server
 	}
 	for _, name := range standbyFloor {
-		if running, ok := d.primaryRuns(name); ok && number(staged.Settings[name], name, d.major()) < running {
-			staged.Settings[name] = strconv.FormatInt(running, 10)
+		if least := d.floor(name, issued); number(staged.Settings[name], name, d.major()) < least {
+			staged.Settings[name] = strconv.FormatInt(least, 10)
 		}
 	}
-	if p := d.rec.Assignments[d.primary.Name]; p.Role == RolePrimary {
-		upstream := *final.Upstream
-		upstream.Port = p.Server.Port
-		staged.Upstream = &upstream
-	}
+	upstream := *final.Upstream
+	upstream.Port = d.listens(issued.Upstream)
+	staged.Upstream = &upstream
 	return staged
+}
+
+// listens is the port on which the primary takes connections now: a standby that
+// is sent to the next one too early loses its stream, and with it the primary
+// its turn to restart. While the primary has not said, followers stay where they are.
+func (d *differ) listens(followed *Upstream) int {
+	issued := d.rec.Assignments[d.primary.Name]
+	port, err := strconv.Atoi(d.obs.Nodes[d.primary.Name].Report.Server.Settings[portSetting])
+	switch {
+	case err == nil:
+		return port
+	case followed != nil && followed.Node == d.primary.Name:
+		return followed.Port
+	case issued.Role == RolePrimary:
+		return issued.Server.Port
+	}
+	return d.primary.Ports.Postgres
 }
 
 func (d *differ) major() int { return d.want.Postgres.Version }
@@ -98,64 +114,6 @@ func (d *differ) withoutRestarts(from, to map[string]string) map[string]string {
 	}
 	return held
 }
-
-// number is a setting's value as a number; a setting that is not there has
-// PostgreSQL's default, which is no reason to hold anything back.
-func number(value, name string, major int) int64 {
-	if s, ok := pg.LookupSetting(name, major); ok {
-		value = s.Normalize(value)
-	}
-	n, err := strconv.ParseInt(value, 10, 64)
-	if err != nil {
-		return defaultFloor[name]
-	}
-	return n
-}
-
-// defaultFloor are PostgreSQL's defaults for standbyFloor, the same in 13 to 18.
-var defaultFloor = map[string]int64{
-	"max_connections":           100,
-	"max_locks_per_transaction": 64,
-	"max_prepared_transactions": 0,
-	"max_wal_senders":           10,
-	"max_worker_processes":      8,
-}
-
-// primaryRuns is the value that the primary was last seen to run.
-func (d *differ) primaryRuns(name string) (int64, bool) {
-	v, ok := d.obs.Nodes[d.primary.Name].Report.Server.Settings[name]
-	if !ok {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(v, 10, 64)
-	return n, err == nil
-}
-
-// floors compares what the primary runs with what it is to run.
-func (d *differ) floors() (raises, lowers bool) {
-	settings := settingsFor(d.want, d.primary)
-	for _, name := range standbyFloor {
-		running, ok := d.primaryRuns(name)
-		if !ok {
-			continue
-		}
-		v := number(settings[name], name, d.major())
-		raises = raises || v > running
-		lowers = lowers || v < running
-	}
-	return raises, lowers
-}
-
-// primaryFirst reports whether the primary is restarted before the standbys:
-// when settings that a standby must match are only lowered.
-func (d *differ) primaryFirst() bool {
-	raises, lowers := d.floors()
-	return lowers && !raises
-}
-
-// standbysBehind reports whether a standby still has a restart before it, so
-// that the primary's turn has not come.
-func (d *differ) standbysBehind() bool { return len(d.has(d.restarted...)) > 0 }
 
 // running plans the changes to a node that has its data.
 func (d *differ) running(n spec.Node) {
@@ -220,11 +178,11 @@ func (d *differ) configure(n spec.Node, view NodeView, issued, final Assignment)
 		s.effect = &Effect{Assign: []Assign{{Node: n.Name, Assignment: staged}}}
 	case !issued.same(final):
 		s.Reason = d.differences(issued, final)
-		s.After = d.restartsBefore(n)
+		d.held = append(d.held, id)
 	case !view.Reachable:
 		return
-	case !applied && d.ids[stepID(StepStart, n.Name)], !applied && d.rec.Sync.Next != nil && n.Name == d.primary.Name:
-		return // part of that step
+	case !applied && d.partOfAnother(n, view, issued):
+		return
 	case !applied:
 		s.Reason = "the agent is at it"
 	case len(drift) > 0:
@@ -244,11 +202,24 @@ func (d *differ) configure(n spec.Node, view NodeView, issued, final Assignment)
 	d.add(s)
 }
 
-func (d *differ) restartsBefore(n spec.Node) []string {
-	if n.Name == d.primary.Name {
-		return d.has(d.restarted...)
+// partOfAnother reports whether what the agent still has to do for its assignment
+// belongs to a step that the plan shows anyway.
+func (d *differ) partOfAnother(n spec.Node, view NodeView, issued Assignment) bool {
+	return d.ids[stepID(StepStart, n.Name)] || d.restarting(n, view, issued) ||
+		n.Name == d.primary.Name && d.rec.Sync.Next != nil
+}
+
+// restarting reports whether the assignment in force asked for a restart that is
+// not over: the server is back only when it serves its clients or streams.
+func (d *differ) restarting(n spec.Node, view NodeView, issued Assignment) bool {
+	if issued.Restart == 0 || issued.Restart != issued.Serial || !view.Reachable {
+		return false
 	}
-	return d.has(stepID(StepRestart, d.primary.Name))
+	back := settled(view, issued) && view.Report.Started >= issued.Restart
+	if n.Name != d.primary.Name {
+		back = back && view.StreamingFrom(issued.Upstream)
+	}
+	return !back && view.Report.Data.State == pg.DirCluster
 }
 
 func reissue(node string, a Assignment) *Effect {
@@ -344,7 +315,7 @@ func (d *differ) start(n spec.Node, view NodeView, issued Assignment) {
 	r := view.Report
 	state := r.Server.State
 	fresh := r.Serial > 0 && r.Started == issued.Serial && !settled(view, issued)
-	if !view.Reachable || state == pg.ServerRunning && !fresh || r.Data.State != pg.DirCluster {
+	if d.restarting(n, view, issued) || !view.Reachable || state == pg.ServerRunning && !fresh || r.Data.State != pg.DirCluster {
 		return
 	}
 	d.add(Step{
@@ -355,7 +326,8 @@ func (d *differ) start(n spec.Node, view NodeView, issued Assignment) {
 }
 
 func (d *differ) restart(n spec.Node, view NodeView, issued, final Assignment) {
-	if view.Reachable && view.Report.Server.State != pg.ServerRunning {
+	restarting := d.restarting(n, view, issued)
+	if view.Reachable && view.Report.Server.State != pg.ServerRunning && !restarting {
 		return
 	}
 	r := view.Report
@@ -363,37 +335,46 @@ func (d *differ) restart(n spec.Node, view NodeView, issued, final Assignment) {
 		ID: stepID(StepRestart, n.Name), Kind: StepRestart, Node: n.Name,
 		Summary:    fmt.Sprintf("restart PostgreSQL on %s", n.Name),
 		Interrupts: d.interrupts(n),
-		After:      d.has(stepID(StepConfigure, n.Name)),
+	}
+	configure := stepID(StepConfigure, n.Name)
+	held := slices.Contains(d.held, configure)
+	if !held {
+		s.After = d.has(configure)
 	}
 	restarts := slices.DeleteFunc(changedSettings(issued.Settings, final.Settings, d.major()), func(name string) bool {
 		return !needsRestart(name, d.major())
 	})
 	switch {
-	case issued.Restart > r.Started:
+	case !view.Reported && len(restarts) == 0:
+		return // nothing is known of it
+	case restarting, issued.Restart > r.Started:
 		s.Reason = "the agent is at it"
-	case len(restarts) > 0:
-		s.Reason = strings.Join(restarts, ", ")
 	case r.Loaded >= issued.Serial && otherPort(issued, r):
 		// The port is on the server's command line, which no reload changes.
 		s.Reason = "port"
 		s.effect = askRestart(n.Name, issued)
-	case len(r.Server.PendingRestart) > 0 && r.Loaded >= issued.Serial && r.Started >= issued.Serial:
-		d.block(n.Name, "settings of node %s still wait for a restart after one: %s", n.Name, strings.Join(r.Server.PendingRestart, ", "))
-		return
-	case len(r.Server.PendingRestart) > 0:
+	case len(r.Server.PendingRestart) > 0 && r.Started < issued.Serial:
 		s.Reason = strings.Join(r.Server.PendingRestart, ", ")
 		s.effect = askRestart(n.Name, issued)
+	case len(restarts) > 0 && held && n.Name != d.primary.Name:
+		// One more restart, which comes after the primary's.
+		s.Reason = strings.Join(restarts, ", ")
+		s.After = d.has(configure)
+		d.add(s)
+		return
+	case len(restarts) > 0:
+		s.Reason = strings.Join(restarts, ", ")
+		s.After = d.has(configure)
+	case len(r.Server.PendingRestart) > 0:
+		d.block(n.Name, "settings of node %s still wait for a restart after one: %s", n.Name, strings.Join(r.Server.PendingRestart, ", "))
+		return
 	case d.rec.Wishes[n.Name].Restart:
 		s.Reason = "an operator asked for it"
 		s.effect = askRestart(n.Name, issued)
 	default:
 		return
 	}
-	s.After = append(s.After, d.turn(n)...)
-	if other := d.unhealthy(n); other != "" && s.effect != nil {
-		s.Waits = fmt.Sprintf("node %s to be healthy: two servers are not taken down at a time", other)
-		s.effect = nil
-	}
+	d.takeTurn(n, &s)
 	d.add(s)
 	if n.Name != d.primary.Name {
 		d.restarted = append(d.restarted, s.ID)
@@ -401,7 +382,7 @@ func (d *differ) restart(n spec.Node, view NodeView, issued, final Assignment) {
 }
 
 func otherPort(issued Assignment, r Report) bool {
-	port, known := r.Server.Settings["port"]
+	port, known := r.Server.Settings[portSetting]
 	return known && port != strconv.Itoa(issued.Server.Port)
 }
 
@@ -409,33 +390,6 @@ func askRestart(node string, a Assignment) *Effect {
 	a.Serial++
 	a.Restart = a.Serial
 	return &Effect{Assign: []Assign{{Node: node, Assignment: a}}}
-}
-
-// turn is what restarts before n: standbys one after the other, then the
-// primary, or the primary first.
-func (d *differ) turn(n spec.Node) []string {
-	if n.Name == d.primary.Name {
-		return d.has(d.restarted...)
-	}
-	if len(d.restarted) > 0 {
-		return d.has(d.restarted[len(d.restarted)-1])
-	}
-	return d.has(stepID(StepRestart, d.primary.Name))
-}
-
-// unhealthy names another data node that is assigned and does not serve; empty when all do.
-func (d *differ) unhealthy(than spec.Node) string {
-	for _, n := range d.nodes {
-		a, assigned := d.rec.Assignments[n.Name]
-		if n.Witness || n.Name == than.Name || !assigned {
-			continue
-		}
-		view := d.obs.Nodes[n.Name]
-		if !view.Running() || n.Name != d.primary.Name && !view.StreamingFrom(a.Upstream) {
-			return n.Name
-		}
-	}
-	return ""
 }
 
 // interrupts says what clients that write notice of a restart of n.
@@ -458,6 +412,9 @@ func (d *differ) interrupts(n spec.Node) string {
 func (d *differ) follow(n spec.Node, view NodeView, issued Assignment) {
 	if n.Name == d.primary.Name || !view.Running() || view.StreamingFrom(issued.Upstream) {
 		return
+	}
+	if !d.obs.Nodes[d.primary.Name].Running() || len(d.has(stepID(StepStart, n.Name), stepID(StepRestart, n.Name))) > 0 {
+		return // it cannot yet
 	}
 	d.add(Step{
 		ID: stepID(StepFollow, n.Name), Kind: StepFollow, Node: n.Name,
