@@ -17,7 +17,9 @@ func (a *app) client() (*api.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := api.NewClient(api.ClientConfig{Addrs: a.addrs(), Token: token, Patience: a.pace.election})
+	client, err := api.NewClient(api.ClientConfig{
+		Addrs: a.addrs(), Token: token, Patience: a.pace.election, Transport: a.transport,
+	})
 	if err != nil {
 		return nil, usageError{err.Error()}
 	}

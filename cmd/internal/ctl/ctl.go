@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -75,6 +76,8 @@ func usagef(format string, args ...any) error {
 type app struct {
 	sys  System
 	pace pace
+	// transport carries the requests; nil is the real network.
+	transport http.RoundTripper
 
 	addr      string
 	tokenFile string

@@ -39,7 +39,7 @@ func (a *app) people() io.Writer {
 }
 
 func (a *app) style() render.Style {
-	return render.Style{Color: a.sys.colors() && !a.json()}
+	return render.Style{Color: a.sys.colors() && !a.json(), Zone: a.sys.Zone}
 }
 
 func (a *app) say(format string, args ...any) {

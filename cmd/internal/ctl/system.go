@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/user"
 	"syscall"
+	"time"
 
 	"golang.org/x/term"
 )
@@ -26,6 +27,8 @@ type System struct {
 	InteractiveIn, InteractiveOut bool
 	// Size is that of the terminal, in characters; zero when unknown.
 	Size func() (width, height int)
+	// Zone is the operator's time zone; nil is UTC.
+	Zone *time.Location
 	// Exec replaces the process by a program. It returns only on failure.
 	Exec func(path string, argv, environ []string) error
 }
@@ -45,6 +48,7 @@ func OS() System {
 			}
 			return width, height
 		},
+		Zone: time.Local,
 		Exec: syscall.Exec,
 	}
 }
@@ -65,8 +69,10 @@ func whoami() string {
 }
 
 func (s System) env(name string) string {
-	value, _ := s.LookupEnv(name)
-	return value
+	if value, found := s.LookupEnv(name); found {
+		return value
+	}
+	return ""
 }
 
 // colors reports whether text for people may have colour.

@@ -46,7 +46,7 @@ func number(n int) string {
 func History(w io.Writer, revisions []reconcile.Revision, style Style) error {
 	t := table{style: style, head: []string{"REV", "ACCEPTED", "BY", "DIGEST", "MESSAGE"}, right: map[int]bool{0: true}}
 	for _, r := range revisions {
-		t.add(plain(strconv.FormatUint(r.Number, 10), stamp(r.At), dash(oneLine(r.By)), shortDigest(r.Digest), oneLine(r.Message)))
+		t.add(plain(strconv.FormatUint(r.Number, 10), style.stamp(r.At), dash(oneLine(r.By)), shortDigest(r.Digest), oneLine(r.Message)))
 	}
 	return t.writeTo(w)
 }
@@ -82,5 +82,5 @@ func event(out *strings.Builder, e reconcile.Event, style Style) {
 	if e.Reason != "" {
 		reason = style.Faint("  # " + oneLine(e.Reason))
 	}
-	fmt.Fprintf(out, "%s  %-9s  %-8s  %s%s\n", stamp(e.At), e.Kind, node, message, reason)
+	fmt.Fprintf(out, "%s  %-9s  %-8s  %s%s\n", style.stamp(e.At), e.Kind, node, message, reason)
 }

@@ -1,9 +1,13 @@
 package render
 
+import "time"
+
 // Style says how text may look. The zero Style is plain.
 type Style struct {
 	// Color adds ANSI escapes for a terminal.
 	Color bool
+	// Zone is where the reader's clock hangs; nil is UTC.
+	Zone *time.Location
 }
 
 type ink string

@@ -40,12 +40,16 @@ func value(v string) string {
 	return strconv.Quote(v)
 }
 
-// stamp is a moment in the reader's time zone.
-func stamp(t time.Time) string {
+// stamp is a moment by the reader's clock.
+func (s Style) stamp(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return t.Format("2006-01-02 15:04:05")
+	zone := s.Zone
+	if zone == nil {
+		zone = time.UTC
+	}
+	return t.In(zone).Format("2006-01-02 15:04:05")
 }
 
 // oneLine keeps text that others wrote on one line and free of escapes, so
