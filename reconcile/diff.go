@@ -39,6 +39,7 @@ func Diff(want *spec.Cluster, rec *Record, obs Observed) Plan {
 	d.choosePrimary()
 	d.members()
 	d.data()
+	d.order()
 	d.sync()
 	d.departures()
 	d.plan.Summary = summarize(d.plan)
@@ -79,6 +80,11 @@ type differ struct {
 
 	cloning   []string // IDs of clone steps, in order
 	restarted []string // IDs of the standbys' restart steps, in order
+	held      []string // IDs of configure steps that other steps hold back
+	leavers   []string // names, sorted; nil until asked for
+	voting    []string // IDs of steps that change Raft's voters now
+	// sick names the data nodes that do not serve, by ID; nil until asked for.
+	sick []string
 }
 
 type memberSlot struct{ node, slot string }
@@ -141,9 +147,17 @@ func (d *differ) members() {
 				Reason:  "it is in the spec and not a member yet",
 				Waits:   fmt.Sprintf("ramd start --node %s on %s", n.Name, n.Host),
 			})
-			continue
 		}
-		d.vote(n.Name, raft, voters[n.Name])
+	}
+	for _, n := range d.nodes {
+		if d.joined(n.Name) && voters[n.Name] {
+			d.vote(n.Name, raft, true)
+		}
+	}
+	for _, n := range d.nodes {
+		if d.joined(n.Name) && !voters[n.Name] {
+			d.vote(n.Name, raft, false)
+		}
 	}
 }
 
@@ -158,11 +172,55 @@ func (d *differ) vote(node string, raft map[string]RaftMember, want bool) {
 		Reason:  fmt.Sprintf("the first %d nodes vote", spec.MaxVoters),
 		effect:  &Effect{Voter: node},
 	}
-	if !want {
+	switch {
+	case !want:
 		s.Summary = fmt.Sprintf("node %s no longer votes", node)
 		s.effect = &Effect{Nonvoter: node}
+		d.unvote(node, &s)
+	case !d.obs.Nodes[node].Reachable:
+		// A vote that is not cast counts against the majority.
+		s.Waits, s.effect = fmt.Sprintf("ramd on %s to report", node), nil
+	default:
+		d.voting = append(d.voting, s.ID)
 	}
 	d.add(s)
+}
+
+// unvote has a step that takes a vote away wait until Raft can spare it: changes
+// of voters come one at a time, new ones first, and those who are left must have
+// a majority that answers. A majority that is lost never comes back.
+func (d *differ) unvote(node string, s *Step) {
+	left, answer := 0, 0
+	voter := false
+	for _, m := range d.obs.Raft {
+		switch {
+		case m.Name == node:
+			voter = voter || m.Voter
+		case m.Voter:
+			left++
+			if d.obs.Nodes[m.Name].Reachable {
+				answer++
+			}
+		}
+	}
+	if !voter {
+		return
+	}
+	s.After = append(s.After, d.has(d.voting...)...)
+	if 2*answer <= left {
+		s.Waits, s.effect = fmt.Sprintf("a majority of the voters besides %s to answer", node), nil
+	}
+	if s.effect != nil && s.Waits == "" && len(s.After) == 0 {
+		d.voting = append(d.voting, s.ID)
+	}
+}
+
+// firstSerial is the serial of the first assignment of a node that has none. The
+// node may have been a member before: its agent, its files and its server still
+// show serials of that time, and a lower one would be taken for an old one.
+func (d *differ) firstSerial(node string) uint64 {
+	r := d.obs.Nodes[node].Report
+	return max(d.rec.Assignments[node].Serial, r.Serial, r.Written, r.Loaded, r.Started, r.Settled) + 1
 }
 
 func (d *differ) joined(node string) bool {
@@ -225,7 +283,7 @@ func (d *differ) initialise() {
 		return
 	default:
 		a := d.final(d.primary)
-		a.Term, a.Generation, a.Serial = d.rec.Term+1, 1, issued.Serial+1
+		a.Term, a.Generation, a.Serial = d.rec.Term+1, 1, d.firstSerial(name)
 		s.effect = &Effect{
 			Grant:  &Grant{Node: name, Term: d.rec.Term + 1},
 			Assign: []Assign{{Node: name, Assignment: a}},
@@ -245,16 +303,19 @@ func occupied(n spec.Node, r Report) string {
 	return fmt.Sprintf("%s on node %s already holds a PostgreSQL cluster (system identifier %s): move it away, or choose another data_dir", where, n.Name, r.Data.SystemID)
 }
 
-// settled reports whether a node's server runs with all that its assignment asks for.
+// settled reports whether a node's server runs with all that its assignment asks
+// for. An agent that has just started holds no assignment yet, and what its
+// server has loaded is as good as settled.
 func settled(v NodeView, issued Assignment) bool {
-	return v.Running() && v.Report.Loaded >= issued.Serial && v.Report.Settled >= issued.Serial
+	r := v.Report
+	return v.Running() && r.Loaded >= issued.Serial && (r.Settled >= issued.Serial || r.Serial == 0)
 }
 
 // ready reports whether a standby can be cloned from the primary now, which
 // needs the replication role and the slot that keeps WAL for it.
 func (d *differ) ready(node string) bool {
 	view := d.obs.Nodes[d.primary.Name]
-	if d.rec.SystemID == 0 || !view.Running() || view.Report.Server.Recovery || view.Report.Settled == 0 {
+	if d.rec.SystemID == 0 || !view.Running() || view.Report.Server.Recovery || view.Report.Settled == 0 && view.Report.Serial > 0 {
 		return false
 	}
 	i := slices.IndexFunc(view.Report.Server.Slots, func(s pg.Slot) bool { return s.Name == pg.SlotName(node) })

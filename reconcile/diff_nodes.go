@@ -166,21 +166,17 @@ func (d *differ) configure(n spec.Node, view NodeView, issued, final Assignment)
 		Summary: fmt.Sprintf("write and load the configuration of %s", n.Name),
 	}
 	r := view.Report
-	// An agent that has just started holds no assignment yet, and what its server
-	// has loaded is as good as settled.
-	settled := r.Settled >= issued.Serial || r.Serial == 0
-	applied := r.Written >= issued.Serial && (r.Server.State != pg.ServerRunning || r.Loaded >= issued.Serial && settled)
+	applied := r.Written >= issued.Serial && (r.Server.State != pg.ServerRunning || settled(view, issued))
 	drift := slices.Concat(r.Drift, slotDrift(issued, r))
 	switch {
 	case !issued.same(staged):
 		s.Reason = d.differences(issued, staged)
 		staged.Serial = issued.Serial + 1
 		s.effect = &Effect{Assign: []Assign{{Node: n.Name, Assignment: staged}}}
-	case !issued.same(final):
-		s.Reason = d.differences(issued, final)
-		d.held = append(d.held, id)
-	case !view.Reachable:
+	case !view.Reachable && issued.same(final):
 		return
+	case !view.Reachable:
+		s.Reason = d.differences(issued, final)
 	case !applied && d.partOfAnother(n, view, issued):
 		return
 	case !applied:
@@ -192,6 +188,9 @@ func (d *differ) configure(n spec.Node, view NodeView, issued, final Assignment)
 	case d.rec.Wishes[n.Name].Reload:
 		s.Reason = "an operator asked for a reload"
 		s.effect = reissue(n.Name, issued)
+	case !issued.same(final):
+		s.Reason = d.differences(issued, final)
+		d.held = append(d.held, id)
 	default:
 		return
 	}
