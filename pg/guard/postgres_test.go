@@ -76,7 +76,7 @@ func templateDir(t *testing.T) string {
 		template.dir = dir
 		own(t, dir)
 		asPostgres(t, filepath.Join(binDir(t), "initdb"), "-D", filepath.Join(dir, "data"),
-			"-A", "trust", "-U", "postgres", "--no-sync", "--locale=C", "-E", "UTF8")
+			"-A", "trust", "-U", "postgres", "--no-sync", "--wal-segsize=1", "--locale=C", "-E", "UTF8")
 	})
 	return filepath.Join(template.dir, "data")
 }

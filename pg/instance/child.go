@@ -8,10 +8,15 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // child is one run of one of PostgreSQL's programs, as PostgreSQL's user, with a
@@ -56,6 +61,7 @@ func (i *Instance) run(ctx context.Context, c child) error {
 		err := cmd.Start()
 		writer.Close()
 		if err == nil {
+			awaitGroup(cmd.Process.Pid)
 			err = cmd.Wait()
 		}
 		ended <- err
@@ -69,6 +75,42 @@ func (i *Instance) run(ctx context.Context, c child) error {
 	}
 	return nil
 }
+
+// awaitGroup waits for a program's end and kills what it leaves behind:
+// pg_basebackup's child, which receives the WAL, does not notice that its parent was
+// killed. The program is not reaped yet, so the number of its group is not taken.
+func awaitGroup(pid int) {
+	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
+	_ = syscall.Kill(-pid, syscall.SIGKILL) // mostly there is nobody
+}
+
+// endOrphans kills programs that write to the new directory though ramd, who
+// started them, was killed: the kernel ends the program itself with ramd, but not
+// pg_basebackup's child, which would hold the replication slot for ever.
+func (i *Instance) endOrphans() {
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	found := false
+	for _, line := range lines {
+		text, _ := os.ReadFile(line)
+		words := strings.Split(string(text), "\x00")
+		if !slices.Contains(programs, filepath.Base(words[0])) || !slices.Contains(words, i.newData()) {
+			continue
+		}
+		if pid, err := strconv.Atoi(strings.Split(line, "/")[2]); err == nil {
+			found = true
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			i.logger.Warn().Int("pid", pid).Str("program", filepath.Base(words[0])).Msg("killed a program that an earlier ramd has started")
+		}
+	}
+	if found {
+		time.Sleep(sourceNotices)
+	}
+}
+
+// sourceNotices is time for the source of a clone to release the slot of a copier
+// that was killed.
+const sourceNotices = 300 * time.Millisecond
 
 // collect reads until the last writer is gone and returns the last lines, ready to
 // follow an error.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -37,7 +38,7 @@ type CloneOptions struct {
 	Files pg.ConfigFiles
 	// Progress is called about every second with the bytes copied and the source's
 	// estimate of all; it may be nil.
-	Progress func(done, total pg.Bytes)
+	Progress func(done, total pg.Bytes) `json:"-"`
 }
 
 // Clone replaces the data directory by a fresh copy of another server's, taken with
@@ -172,7 +173,9 @@ func (i *Instance) baseBackup(ctx context.Context, o CloneOptions) error {
 	}
 	return i.run(ctx, child{
 		program: "pg_basebackup", args: args, env: []string{"PGPASSFILE=" + passfile},
-		line: func(text string) bool { return !reportProgress(text, o.Progress) },
+		line: func(text string) bool {
+			return !reportProgress(text, o.Progress) && !strings.HasPrefix(text, "waiting for checkpoint")
+		},
 	})
 }
 

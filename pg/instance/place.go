@@ -185,11 +185,16 @@ func (i *Instance) movePlace() error {
 }
 
 // settle finishes a placement that was interrupted after the new data directory was
-// complete and its place free. The caller holds building.
+// complete and its place free, and ends the programs of a build that was
+// interrupted earlier. The caller holds building.
 func (i *Instance) settle() error {
 	m, marked, err := readMarker(i.newDir())
-	if err != nil || !marked || !m.Complete {
+	if err != nil || !marked {
 		return err
+	}
+	if !m.Complete {
+		i.endOrphans()
+		return nil
 	}
 	built, err := dirState(i.newData())
 	if err != nil {
