@@ -13,6 +13,7 @@ import (
 type board struct {
 	// silence is how long a node may be silent and still count as reachable.
 	silence time.Duration
+	begun   time.Time
 	changed chan struct{} // holds one signal at most; never closed
 
 	mu      sync.Mutex
@@ -25,7 +26,7 @@ type heard struct {
 }
 
 func newBoard(silence time.Duration) *board {
-	return &board{silence: silence, changed: make(chan struct{}, 1), reports: map[string]heard{}}
+	return &board{silence: silence, begun: time.Now(), changed: make(chan struct{}, 1), reports: map[string]heard{}}
 }
 
 func (b *board) put(r reconcile.Report, at time.Time) {

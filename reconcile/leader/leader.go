@@ -97,10 +97,9 @@ func (l *Leader) Run(ctx context.Context) error {
 	r := round{Leader: l, patience: newPatience()}
 	ticker := time.NewTicker(l.cfg.Interval)
 	defer ticker.Stop()
-	begun := time.Now()
 	for {
 		changed := l.cfg.Store.Changed()
-		if l.informed(begun) {
+		if l.Informed() {
 			if err := r.run(ctx); err != nil {
 				return err
 			}
@@ -115,10 +114,14 @@ func (l *Leader) Run(ctx context.Context) error {
 	}
 }
 
-// informed reports whether it is time to decide: every member has reported, or
-// has had the time to.
-func (l *Leader) informed(begun time.Time) bool {
-	if time.Since(begun) > l.cfg.Silence {
+// Informed reports whether it is time to decide: every member has reported to
+// this leader, or has had the time to.
+func (l *Leader) Informed() bool {
+	b := l.board.Load()
+	if b == nil {
+		return false
+	}
+	if time.Since(b.begun) > l.cfg.Silence {
 		return true
 	}
 	for _, v := range l.Observed().Nodes {
@@ -174,8 +177,12 @@ func (r *round) begin(ctx context.Context, revision uint64, step reconcile.Step)
 		return nil
 	}
 	r.patience.issue(key, time.Now())
-	r.cfg.Logger.Info().Str("step", step.ID).Str("reason", step.Reason).Msg(step.Summary)
 	effect := step.Effect()
+	level := zerolog.InfoLevel
+	if effect.Settle || effect.Identify != 0 {
+		level = zerolog.DebugLevel // the end of what was logged when it began
+	}
+	r.cfg.Logger.WithLevel(level).Str("step", step.ID).Str("reason", step.Reason).Msg(step.Summary)
 	if err := r.regroup(ctx, *effect); err != nil {
 		return err
 	}

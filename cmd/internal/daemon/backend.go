@@ -311,6 +311,9 @@ func (b backend) Run(_ context.Context, id uint64) (api.RunAnswer, error) {
 func (l *life) liveRun(run reconcile.Run, now time.Time) api.RunAnswer {
 	rec, obs := l.machine.Record(), l.leader.Observed()
 	plan := reconcile.Diff(rec.Spec, rec, obs)
+	if !l.leader.Informed() {
+		plan.Blocked = nil // a new leader has not heard of the nodes yet
+	}
 	answer := api.RunAnswer{
 		Run: run, Elapsed: now.Sub(run.Started), StepElapsed: stepTimes(run, now),
 		Activities: map[string]reconcile.Activity{}, Problems: map[string]reconcile.Problem{}, Waits: map[string]string{},
