@@ -58,7 +58,7 @@ type Act struct {
 func NextAct(a Assignment, l Local) Act {
 	switch a.Role {
 	case RoleRetired:
-		return retire(l)
+		return retire(a, l)
 	case RolePrimary, RoleStandby:
 	default:
 		return Act{}
@@ -152,7 +152,7 @@ func settle(a Assignment, l Local) Act {
 	have := map[string]pg.Slot{}
 	for _, s := range l.Server.Slots {
 		have[s.Name] = s
-		if _, wanted := slices.BinarySearch(a.Slots, s.Name); !wanted && strings.HasPrefix(s.Name, slotPrefix) || s.WALStatus == "lost" {
+		if _, wanted := slices.BinarySearch(a.Slots, s.Name); strings.HasPrefix(s.Name, slotPrefix) && (!wanted || s.WALStatus == "lost") {
 			act.Drop = append(act.Drop, s.Name)
 		}
 	}
@@ -167,7 +167,10 @@ func settle(a Assignment, l Local) Act {
 	return Act{Kind: ActSettle, Step: StepConfigure}
 }
 
-func retire(l Local) Act {
+func retire(a Assignment, l Local) Act {
+	if l.Data.State == pg.DirForeign || l.Data.State == pg.DirCluster && l.Data.SystemID != a.SystemID {
+		return Act{} // not this cluster's, so not to be touched
+	}
 	if l.Server.State != pg.ServerStopped {
 		return Act{Kind: ActStop, Step: StepRetire, Reason: "the node leaves the cluster"}
 	}

@@ -95,13 +95,15 @@ type Advance struct {
 type Effect struct {
 	// Revision is the one the decision was made for.
 	Revision uint64 `json:"revision"`
-	// Assign gives nodes new assignments. Serial is the one that each replaces.
+	// Assign gives nodes new assignments, each of the Serial after the one that it
+	// replaces; the first may have any, since agents remember earlier lives.
 	Assign []Assign `json:"assign,omitempty"`
 	// Grant gives primaryship of the next term.
 	Grant *Grant `json:"grant,omitempty"`
 	// Identify records the system identifier of the new cluster.
 	Identify pg.SystemID `json:"identify,omitempty"`
-	// Sync is the next sync set; Settle declares that it is in force.
+	// Sync is the next sync set; Settle declares that it is in force, so that
+	// Sync then has to be the one that is recorded as the next.
 	Sync   *SyncSet `json:"sync,omitempty"`
 	Settle bool     `json:"settle,omitempty"`
 	// Voter and Nonvoter change a member's vote in Raft, Leave takes a member

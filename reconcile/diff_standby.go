@@ -71,11 +71,14 @@ func (d *differ) clone(n spec.Node, view NodeView, issued Assignment, reason str
 		Bytes:   d.obs.Nodes[d.primary.Name].Report.Server.Size,
 	}
 	s.After = d.has(stepID(StepJoin, n.Name), stepID(StepInit, d.primary.Name), stepID(StepStart, d.primary.Name))
+	data := view.Report.Data
 	if len(d.cloning) >= MaxClones {
 		s.After = append(s.After, d.cloning[len(d.cloning)-MaxClones])
 	}
-	d.cloning = append(d.cloning, s.ID)
-	data := view.Report.Data
+	if view.Reachable && view.Report.Problem == nil {
+		// What cannot begin, or does not get on, takes nobody's turn.
+		d.cloning = append(d.cloning, s.ID)
+	}
 	a := d.staged(n, d.final(n))
 	switch {
 	case len(s.After) > 0:
@@ -85,11 +88,14 @@ func (d *differ) clone(n spec.Node, view NodeView, issued Assignment, reason str
 		s.Waits = fmt.Sprintf("slot %s on %s", pg.SlotName(n.Name), d.primary.Name)
 	case issued.Generation > data.Generation && issued.same(a):
 	default:
-		a.Serial = issued.Serial + 1
+		a.Serial = d.firstSerial(n.Name)
 		if issued.Generation <= data.Generation {
 			a.Generation = max(issued.Generation, data.Generation) + 1
 		}
 		s.effect = &Effect{Assign: []Assign{{Node: n.Name, Assignment: a}}}
+	}
+	if view.StreamingFrom(issued.Upstream) {
+		s.Interrupts = d.interrupts(n)
 	}
 	d.add(s)
 	if p := view.Report.Problem; view.Reachable && p != nil {

@@ -30,10 +30,11 @@ func (d *differ) sync() {
 	switch {
 	case state.Next != nil:
 		if d.runsSync(issued, *state.Next) {
-			s.effect = &Effect{Settle: true}
+			s.effect = &Effect{Sync: state.Next, Settle: true}
 		}
 	case !complete:
 		s.After = d.has(d.standbySteps()...)
+		s.Waits = d.missing(final, next, s.After)
 	case !sameSync(state.Current, next) && d.obs.Nodes[primary].Running() && issued.Role == RolePrimary:
 		issued.Serial++
 		issued.Settings = maps.Clone(issued.Settings)
@@ -41,8 +42,22 @@ func (d *differ) sync() {
 		s.effect = &Effect{Sync: &next, Assign: []Assign{{Node: primary, Assignment: issued}}}
 	default:
 		s.After = d.has(d.standbySteps()...)
+		s.Waits = d.missing(final, next, s.After)
 	}
 	d.add(s)
+}
+
+// missing says what a sync set waits for when no step of the plan will bring it.
+func (d *differ) missing(final, next SyncSet, after []string) string {
+	if len(after) > 0 {
+		return ""
+	}
+	for _, name := range final.Members {
+		if !slices.Contains(next.Members, name) {
+			return fmt.Sprintf("node %s to stream", name)
+		}
+	}
+	return fmt.Sprintf("PostgreSQL on %s to run", d.primary.Name)
 }
 
 // finalSync is the set when every standby is there.
@@ -62,7 +77,8 @@ func (d *differ) finalSync() SyncSet {
 
 // nextSync is the part of final that can be in force now: members that stay and
 // members that stream. It is complete when there are enough, and when no further
-// one is about to come.
+// one is about to come: one that is still being copied, or that runs and does not
+// stream, is not waited for, since commits are safer with the others than without any.
 func (d *differ) nextSync(final SyncSet) (next SyncSet, complete bool) {
 	if final.K == 0 {
 		return final, true
@@ -75,7 +91,7 @@ func (d *differ) nextSync(final SyncSet) (next SyncSet, complete bool) {
 		case slices.Contains(d.rec.Sync.Current.Members, name),
 			view.StreamingFrom(d.rec.Assignments[name].Upstream):
 			next.Members = append(next.Members, name)
-		case view.Reachable && view.Report.Problem == nil:
+		case view.Reachable && view.Report.Problem == nil && view.Report.Data.State == pg.DirCluster && !view.Running():
 			coming = true
 		}
 	}
@@ -112,75 +128,4 @@ func describeSync(s SyncSet) string {
 		return "commits wait for no standby"
 	}
 	return fmt.Sprintf("commits wait for any %d of %s", s.K, strings.Join(s.Members, ", "))
-}
-
-// leaving names the members that the spec no longer has, sorted.
-func (d *differ) leaving() []string {
-	var names []string
-	for name := range d.rec.Members {
-		if _, wanted := d.want.Node(name); !wanted {
-			names = append(names, name)
-		}
-	}
-	return sorted(names)
-}
-
-// gone reports whether a leaving node's slot may be dropped: it has stopped for
-// good, or cannot be asked.
-func (d *differ) gone(name string) bool {
-	view := d.obs.Nodes[name]
-	return view.Report.Retired || !view.Reachable
-}
-
-// departures plans the nodes that leave: out of the sync set, PostgreSQL stopped
-// and its data put aside, out of Raft.
-func (d *differ) departures() {
-	for _, name := range d.leaving() {
-		view := d.obs.Nodes[name]
-		issued := d.rec.Assignments[name]
-		if issued.Role != "" && !view.Report.Retired && view.Reachable {
-			d.retire(name, view, issued)
-		}
-		leave := Step{
-			ID: stepID(StepLeave, name), Kind: StepLeave, Node: name,
-			Summary: fmt.Sprintf("node %s leaves the cluster", name),
-			Reason:  "it is no longer in the spec",
-			After:   d.has(stepID(StepRetire, name)),
-		}
-		if issued.Role != "" && !view.Reachable {
-			leave.Destroys = fmt.Sprintf("the copy of the data on %s: its PostgreSQL is stopped, and its data directory set aside, when its ramd is back", name)
-		}
-		leave.After = append(leave.After, d.syncBefore(name)...)
-		if len(leave.After) == 0 {
-			leave.effect = &Effect{Leave: name}
-		}
-		d.add(leave)
-	}
-}
-
-func (d *differ) syncBefore(name string) []string {
-	inForce := slices.Contains(d.rec.Sync.Current.Members, name) ||
-		d.rec.Sync.Next != nil && slices.Contains(d.rec.Sync.Next.Members, name)
-	if !inForce {
-		return nil
-	}
-	return d.has(stepID(StepSync, d.primary.Name))
-}
-
-func (d *differ) retire(name string, view NodeView, issued Assignment) {
-	s := Step{
-		ID: stepID(StepRetire, name), Kind: StepRetire, Node: name,
-		Summary: fmt.Sprintf("stop PostgreSQL on %s and set its data directory aside", name),
-		Reason:  "it is no longer in the spec",
-		After:   d.syncBefore(name),
-	}
-	if view.Report.Data.State == pg.DirCluster {
-		s.Destroys = fmt.Sprintf("the copy of the data on %s (kept aside on its host)", name)
-	}
-	if len(s.After) == 0 && issued.Role != RoleRetired {
-		issued.Serial++
-		issued.Role = RoleRetired
-		s.effect = &Effect{Assign: []Assign{{Node: name, Assignment: issued}}}
-	}
-	d.add(s)
 }

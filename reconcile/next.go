@@ -31,11 +31,15 @@ func RunSteps(p Plan) []RunStep {
 // Track compares the run that is under way with a fresh plan: what has begun,
 // what is done because the plan no longer has it, what is new. The zero
 // Progress means that nothing changed. Without a run it opens one as soon as
-// there are steps.
+// there are steps. A step that has not begun and is not in the plan is only
+// known to be unnecessary when nothing is left: a restart, for one, is out of
+// sight while a server has not yet said which settings wait for it.
 func Track(rec *Record, p Plan) Progress {
 	var progress Progress
 	known := []RunStep{}
 	switch {
+	case rec.Pause != nil:
+		return Progress{}
 	case rec.Run != nil:
 		progress.Run = rec.Run.ID
 		known = rec.Run.Steps
@@ -58,15 +62,11 @@ func Track(rec *Record, p Plan) Progress {
 		if slices.ContainsFunc(p.Steps, func(s Step) bool { return s.ID == k.ID }) {
 			continue
 		}
-		switch k.State {
-		case StepRunning:
+		switch {
+		case k.State == StepRunning, k.State == StepPending && happensByItself[k.Kind]:
 			progress.Done = append(progress.Done, k.ID)
-		case StepPending:
-			if happensByItself[k.Kind] {
-				progress.Done = append(progress.Done, k.ID)
-			} else {
-				progress.Dropped = append(progress.Dropped, k.ID)
-			}
+		case k.State == StepPending && len(p.Steps) == 0:
+			progress.Dropped = append(progress.Dropped, k.ID)
 		}
 	}
 	progress.Finish = len(p.Steps) == 0

@@ -75,7 +75,8 @@ type NodeView struct {
 	Reported bool `json:"reported"`
 	// Reachable is false when the agent has been silent for too long.
 	Reachable bool `json:"reachable"`
-	// Silent is the time since the last report.
+	// Silent is the time since the last report, or, while there was none, since
+	// the leader began.
 	Silent time.Duration `json:"silent_ns"`
 }
 

@@ -10,18 +10,10 @@ import (
 	"github.com/ramhq/ram/spec"
 )
 
-// standbyFloor are the settings of which a standby must have at least the
-// primary's value, or it refuses to replay ("Hot Standby" in PostgreSQL's
-// manual): raised on standbys first, lowered on the primary first.
-var standbyFloor = []string{
-	"max_connections",
-	"max_locks_per_transaction",
-	"max_prepared_transactions",
-	"max_wal_senders",
-	"max_worker_processes",
-}
-
-const syncNamesSetting = "synchronous_standby_names"
+const (
+	syncNamesSetting = "synchronous_standby_names"
+	portSetting      = "port"
+)
 
 // Settings that only the host knows or that ramd adds when it writes the file
 // are not in an assignment; see Files.
@@ -29,7 +21,7 @@ const syncNamesSetting = "synchronous_standby_names"
 // WatchedSettings are the settings whose running values agents report, beside
 // the serials that a server shows.
 func WatchedSettings() []string {
-	return append([]string{syncNamesSetting, "port", SerialSetting, StartedSetting}, standbyFloor...)
+	return append([]string{syncNamesSetting, portSetting, SerialSetting, StartedSetting}, standbyFloor...)
 }
 
 // settingsFor is postgresql.conf of one node, apart from what its role and its

@@ -76,6 +76,9 @@ func (r *Record) form(at time.Time, f Form) error {
 }
 
 func (r *Record) accept(at time.Time, by string, a Accept) error {
+	if a.Spec == nil {
+		return errors.New("nothing to accept: the command holds no spec")
+	}
 	if a.Base != r.Revision {
 		return fmt.Errorf("%w: the spec was made from revision %d, in force is %d", ErrStale, a.Base, r.Revision)
 	}
@@ -157,7 +160,9 @@ func (r *Record) advance(at time.Time, a Advance) error {
 			return err
 		}
 	}
-	r.changeSync(at, e)
+	if err := r.changeSync(at, e); err != nil {
+		return err
+	}
 	if e.Leave != "" {
 		r.leave(at, e.Leave)
 	}
@@ -194,7 +199,8 @@ func (r *Record) identify(id pg.SystemID) {
 
 func (r *Record) assign(a Assign) error {
 	before := r.Assignments[a.Node]
-	if a.Assignment.Serial != before.Serial+1 {
+	first := before.Serial == 0 && a.Assignment.Serial > 0
+	if a.Assignment.Serial != before.Serial+1 && !first {
 		return fmt.Errorf("%w: assignment %d of node %s does not follow %d", ErrStale, a.Assignment.Serial, a.Node, before.Serial)
 	}
 	if _, known := r.Members[a.Node]; !known {
@@ -223,11 +229,17 @@ func (r *Record) setWish(node string, w Wish) {
 	r.Wishes = with(r.Wishes, node, w)
 }
 
-func (r *Record) changeSync(at time.Time, e Effect) {
-	if e.Sync != nil {
+func (r *Record) changeSync(at time.Time, e Effect) error {
+	switch {
+	case e.Settle && (r.Sync.Next == nil || e.Sync != nil && !sameSync(*e.Sync, *r.Sync.Next)):
+		return fmt.Errorf("%w: that is not the next sync set", ErrStale)
+	case e.Sync != nil && !e.Settle && r.Sync.Next != nil:
+		// The set that would be forgotten may be in force.
+		return fmt.Errorf("%w: a sync set is already coming", ErrStale)
+	case e.Sync != nil:
 		r.Sync.Next = e.Sync
 	}
-	if e.Settle && r.Sync.Next != nil {
+	if e.Settle {
 		r.Sync = SyncState{Current: *r.Sync.Next}
 		message := "commits wait for no standby"
 		if s := r.Sync.Current; s.K > 0 {
@@ -235,6 +247,7 @@ func (r *Record) changeSync(at time.Time, e Effect) {
 		}
 		r.note(at, Event{Kind: EventSync, Severity: Info, Message: message})
 	}
+	return nil
 }
 
 func (r *Record) leave(at time.Time, node string) {
@@ -266,6 +279,14 @@ func (r *Record) ask(at time.Time, by string, a Ask) error {
 	for _, node := range a.Nodes {
 		if _, known := r.Members[node]; !known {
 			return fmt.Errorf("node %s is not a member", node)
+		}
+		if a.Cause == CauseReinit && node == r.Primary {
+			return fmt.Errorf("node %s is the primary: its data is what the others are copied from", node)
+		}
+		if r.Spec != nil {
+			if n, there := r.Spec.Node(node); !there || n.Witness {
+				return fmt.Errorf("node %s holds no data", node)
+			}
 		}
 		wish := r.Wishes[node]
 		switch a.Cause {

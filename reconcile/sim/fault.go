@@ -68,12 +68,29 @@ func (w *World) Break(f Fault, name string) {
 	case LeaderMoves:
 		w.elect()
 	case RamdWiped:
+		if !w.spares(name) {
+			return
+		}
 		h.stopRamd()
 		h.incarnation++
 		h.ramd = true
 	default:
 		w.meddle(f, h)
 	}
+}
+
+// spares reports whether Raft can do without a voter for good.
+func (w *World) spares(name string) bool {
+	others, left := 0, 0
+	for other, m := range w.raft {
+		if m.Voter && other != name {
+			others++
+			if w.connected(other) {
+				left++
+			}
+		}
+	}
+	return !w.raft[name].Voter || 2*left > others+1
 }
 
 // meddle is what changes a data directory behind ramd's back.

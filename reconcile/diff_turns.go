@@ -1,0 +1,125 @@
+package reconcile
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/ramhq/ram/pg"
+	"github.com/ramhq/ram/spec"
+)
+
+// takeTurn has a restart wait for its turn: ram takes no server down while it
+// has taken down another, or while another does not serve.
+func (d *differ) takeTurn(n spec.Node, s *Step) {
+	if s.effect == nil {
+		s.After = append(s.After, d.turn(n)...)
+		return
+	}
+	if !d.obs.Nodes[n.Name].Reachable {
+		s.Waits, s.effect = fmt.Sprintf("ramd on %s to answer", n.Name), nil
+		return
+	}
+	other := d.unhealthy(n.Name)
+	if n.Name != d.primary.Name && d.serves(n) {
+		s.After = append(s.After, d.turn(n)...)
+	} else if n.Name != d.primary.Name {
+		// It is down already and may need the restart to come back, as may others:
+		// waiting for each other they would wait for ever.
+		other = d.restartingOther(n.Name)
+	} else {
+		s.After = append(s.After, d.turn(n)...)
+	}
+	if other != "" {
+		s.Waits, s.effect = fmt.Sprintf("node %s to be healthy: two servers are not taken down at a time", other), nil
+	}
+}
+
+// turn is what restarts before n: standbys one after the other, then the
+// primary, or the primary first.
+func (d *differ) turn(n spec.Node) []string {
+	if n.Name == d.primary.Name {
+		return d.has(d.restarted...)
+	}
+	if len(d.restarted) > 0 {
+		return d.has(d.restarted[len(d.restarted)-1])
+	}
+	return d.has(stepID(StepRestart, d.primary.Name))
+}
+
+// serves reports whether a data node's server was seen to do what it is assigned
+// to: a primary runs, a standby streams.
+func (d *differ) serves(n spec.Node) bool {
+	view := d.obs.Nodes[n.Name]
+	return view.Running() && (n.Name == d.primary.Name || view.StreamingFrom(d.rec.Assignments[n.Name].Upstream))
+}
+
+// unhealthy names another data node that is assigned and does not serve; empty
+// when all do.
+func (d *differ) unhealthy(than string) string {
+	if d.sick == nil {
+		d.sick = []string{}
+		for _, n := range d.nodes {
+			if _, assigned := d.rec.Assignments[n.Name]; assigned && !n.Witness && !d.serves(n) && !d.neverServed(n) {
+				d.sick = append(d.sick, n.Name)
+			}
+		}
+	}
+	for _, name := range d.sick[:min(len(d.sick), 2)] {
+		if name != than {
+			return name
+		}
+	}
+	return ""
+}
+
+// neverServed reports whether a node cannot get its first copy: nobody relies on
+// it, so that it holds nobody up.
+func (d *differ) neverServed(n spec.Node) bool {
+	view := d.obs.Nodes[n.Name]
+	return view.Reachable && view.Report.Problem != nil && view.Report.Data.State == pg.DirAbsent && !d.inSync(n.Name)
+}
+
+// inSync reports whether commits may be waiting for the node.
+func (d *differ) inSync(name string) bool {
+	sync := d.rec.Sync
+	return slices.Contains(sync.Current.Members, name) || sync.Next != nil && slices.Contains(sync.Next.Members, name)
+}
+
+// restartingOther names another node that was told to restart and is not back.
+func (d *differ) restartingOther(than string) string {
+	for _, n := range d.nodes {
+		issued := d.rec.Assignments[n.Name]
+		if n.Name != than && d.restarting(n, d.obs.Nodes[n.Name], issued) {
+			return n.Name
+		}
+	}
+	return ""
+}
+
+// order adds what steps wait for that were planned after them: a restart waits
+// for copies that are being made, which it would take the source or the peer away
+// from, and a configuration that is held back waits for the restart that frees it.
+func (d *differ) order() {
+	var copies []string
+	for _, s := range d.plan.Steps {
+		if s.Kind == StepClone && len(s.After) == 0 && s.Waits == "" {
+			copies = append(copies, s.ID)
+		}
+	}
+	restart := stepID(StepRestart, d.primary.Name)
+	for i := range d.plan.Steps {
+		s := &d.plan.Steps[i]
+		switch {
+		case s.Kind == StepRestart && s.effect != nil:
+			s.After = append(s.After, copies...)
+		case slices.Contains(d.held, s.ID) && s.Waits == "":
+			s.After = d.has(restart)
+			if s.Node == d.primary.Name {
+				s.After = d.has(d.restarted...)
+			}
+			if len(s.After) == 0 {
+				s.Waits = "the primary and its standbys to have room for each other"
+			}
+		}
+	}
+}
