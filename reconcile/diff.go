@@ -27,8 +27,8 @@ func Diff(want *spec.Cluster, rec *Record, obs Observed) Plan {
 		Spec:     want.Digest(),
 		Changes:  []Change{}, Steps: []Step{}, Blocked: []Blocked{}, Warnings: []string{},
 	}
-	d.plan.Changes = append(d.plan.Changes, specChanges(rec.Spec, want)...)
-	if rec.Spec == nil || rec.Spec.Digest() != d.plan.Spec {
+	if rec.Spec == nil || rec.Spec != want && rec.Spec.Digest() != d.plan.Spec {
+		d.plan.Changes = append(d.plan.Changes, specChanges(rec.Spec, want)...)
 		d.plan.Revision++
 	}
 	if refused := Refuse(rec, want); len(refused) > 0 {
