@@ -180,12 +180,16 @@ func (l *life) takeReport(ctx context.Context, r reconcile.Report) (agent.Answer
 	if !l.leader.Report(r) {
 		return agent.Answer{}, errNoLeader
 	}
+	rec = l.machine.Record()
+	answer := agent.Answer{Assignment: rec.Assignments[r.Node], Hold: rec.Pause != nil}
+	if r.Serial == answer.Assignment.Serial && r.Serial > 0 {
+		return answer, nil // nothing that the agent does not hold already
+	}
 	// An assignment is believed only from a leader that a majority follows (S4).
 	if err := l.store.VerifyLeader(ctx); err != nil {
 		return agent.Answer{}, errNoLeader
 	}
-	rec = l.machine.Record()
-	return agent.Answer{Assignment: rec.Assignments[r.Node], Hold: rec.Pause != nil}, nil
+	return answer, nil
 }
 
 // push sends a new assignment to its node at once. What does not arrive comes
