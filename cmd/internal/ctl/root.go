@@ -60,5 +60,5 @@ func (a *app) addCommands(root *cobra.Command) {
 	add(groupCluster, a.statusCommand(), a.nodesCommand(), a.eventsCommand(), a.healthCommand(), a.dsnCommand(), a.psqlCommand())
 	add(groupActions, a.restartCommand(), a.reloadCommand(), a.reinitCommand(), a.pauseCommand(), a.resumeCommand())
 	add(groupActions, a.notBuiltCommands()...)
-	add(groupOther, a.versionCommand(), a.completionCommand())
+	add(groupOther, a.devCommand(), a.versionCommand(), a.completionCommand())
 }
