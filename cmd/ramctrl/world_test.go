@@ -139,6 +139,8 @@ func (w *world) change(what string) error {
 	switch verb {
 	case "silent": // its ramd does not answer
 		view.Reachable, view.Silent = false, 12*time.Second
+	case "gone": // its ramd has not answered for long
+		view.Reachable, view.Silent = false, 2*reconcile.GiveUp
 	case "unseen": // its ramd has never reported
 		view = reconcile.NodeView{}
 	case "stopped": // its PostgreSQL does not run

@@ -4,9 +4,11 @@ package netx
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 )
 
@@ -17,8 +19,13 @@ const DialTimeout = 2 * time.Second
 // Listen opens a TCP listener on a host:port. The caller closes it.
 func Listen(addr string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", addr, err)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("%s is taken by another process (%w): stop it, or choose another port", addr, syscall.EADDRINUSE)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fmt.Errorf("%s is not an address of this host (%w): check the node's host", addr, syscall.EADDRNOTAVAIL)
+	case err != nil:
+		return nil, fmt.Errorf("listen: %w", err)
 	}
 	return l, nil
 }

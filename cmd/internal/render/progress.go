@@ -30,12 +30,14 @@ type ProgressConfig struct {
 // those that go on are redrawn below. It is used by one goroutine.
 type Progress struct {
 	w      io.Writer
+	screen strings.Builder // what the next flush writes in one piece
 	config ProgressConfig
 	from   map[string]string // by step ID
 
 	states   map[string]reconcile.StepState // what has been told of each step
 	told     map[string]string              // other lines that have been told, by what they are about
 	reported map[string]time.Time           // when a long step was last told about
+	since    map[string]time.Time           // when a trouble that lasts was first seen
 	live     int                            // lines that the next draw replaces
 	lost     time.Time                      // since when no answer came; zero while they come
 }
@@ -45,7 +47,7 @@ func NewProgress(w io.Writer, config ProgressConfig) *Progress {
 	p := &Progress{
 		w: w, config: config,
 		from: map[string]string{}, states: map[string]reconcile.StepState{},
-		told: map[string]string{}, reported: map[string]time.Time{},
+		told: map[string]string{}, reported: map[string]time.Time{}, since: map[string]time.Time{},
 	}
 	for _, s := range config.Steps {
 		p.from[s.ID] = s.From
@@ -55,6 +57,7 @@ func NewProgress(w io.Writer, config ProgressConfig) *Progress {
 
 // Update shows the run as it is now.
 func (p *Progress) Update(now time.Time, answer api.RunAnswer) {
+	defer p.flush()
 	p.erase()
 	if !p.lost.IsZero() && !p.config.Live {
 		p.line("the cluster answers again")
@@ -72,6 +75,7 @@ func (p *Progress) Update(now time.Time, answer api.RunAnswer) {
 
 // Lost shows that the cluster gives no answer.
 func (p *Progress) Lost(now time.Time, err error) {
+	defer p.flush()
 	first := p.lost.IsZero()
 	if first {
 		p.lost = now
@@ -87,9 +91,19 @@ func (p *Progress) Lost(now time.Time, err error) {
 
 // End removes what was only for the moment. What is written next begins on a
 // line of its own.
-func (p *Progress) End() { p.erase() }
+func (p *Progress) End() {
+	p.erase()
+	p.flush()
+}
 
-func (p *Progress) line(text string) { fmt.Fprintf(p.w, "  %s\n", text) }
+// flush writes in one piece, so that nothing flickers. A terminal that has gone
+// is no reason to stop following.
+func (p *Progress) flush() {
+	_, _ = io.WriteString(p.w, p.screen.String())
+	p.screen.Reset()
+}
+
+func (p *Progress) line(text string) { fmt.Fprintf(&p.screen, "  %s\n", text) }
 
 func elapsedOf(answer api.RunAnswer, step int) time.Duration {
 	if step < len(answer.StepElapsed) {
@@ -110,7 +124,7 @@ func (p *Progress) settled(s reconcile.RunStep, elapsed time.Duration, answer ap
 	case reconcile.StepDone:
 		p.line(style.Good("done ") + " " + p.ended(s) + style.Faint(took(elapsed)))
 	case reconcile.StepDropped:
-		p.line(style.Faint("skip  " + subject(s) + oneLine(s.Summary) + " (no longer needed)"))
+		p.line(style.Faint("skip  " + summary(s) + " (no longer needed)"))
 	case reconcile.StepRunning:
 		if !p.config.Live {
 			p.line("start " + p.going(s, answer))
@@ -167,14 +181,14 @@ func (p *Progress) size() (width, height int) {
 func (p *Progress) draw(lines []string) {
 	width, _ := p.size()
 	for _, text := range lines {
-		fmt.Fprintf(p.w, "  %s\n", clip(text, width-3))
+		fmt.Fprintf(&p.screen, "  %s\n", clip(text, width-3))
 	}
 	p.live = len(lines)
 }
 
 func (p *Progress) erase() {
 	if p.live > 0 {
-		fmt.Fprintf(p.w, "\x1b[%dA\x1b[J", p.live)
+		fmt.Fprintf(&p.screen, "\x1b[%dA\x1b[J", p.live)
 		p.live = 0
 	}
 }
@@ -197,9 +211,26 @@ func (p *Progress) log(now time.Time, answer api.RunAnswer) {
 			p.reported[s.ID] = now
 		}
 	}
-	for _, trouble := range troubles(answer) {
-		p.once(trouble.about, "!     "+trouble.text)
+	p.lasting(now, troubles(answer))
+}
+
+// settling is how long a trouble lasts before a log has a line about it: a
+// leader that was just elected has not heard of anybody yet.
+const settling = 2 * time.Second
+
+func (p *Progress) lasting(now time.Time, list []trouble) {
+	since := map[string]time.Time{}
+	for _, t := range list {
+		begun, known := p.since[t.about]
+		if !known {
+			begun = now
+		}
+		since[t.about] = begun
+		if now.Sub(begun) >= settling {
+			p.once(t.about, "!     "+t.text)
+		}
 	}
+	p.since = since
 }
 
 // once writes a line unless it is the last one about the same thing.

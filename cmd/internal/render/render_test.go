@@ -241,7 +241,8 @@ func TestProgressIsALineAtEachTurnInALog(t *testing.T) {
 	failing.Problems = map[string]reconcile.Problem{"b": {Text: "disk full", Attempts: 2}}
 	failing.Blocked = []reconcile.Blocked{{Node: "b", Reason: "node b: disk full"}}
 	p.Update(now, failing)
-	p.Update(now, failing)
+	p.Update(now.Add(3*time.Second), failing)
+	p.Update(now.Add(4*time.Second), failing)
 	done := cloning(0, reconcile.StepDone)
 	done.Run.Steps[1].State = reconcile.StepDropped
 	p.Update(now, done)

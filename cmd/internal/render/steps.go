@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/ramhq/ram/cmd/internal/api"
 	"github.com/ramhq/ram/reconcile"
@@ -39,18 +40,27 @@ func (p *Progress) going(s reconcile.RunStep, answer api.RunAnswer) string {
 	words, known := stepWords[s.Kind]
 	switch {
 	case !known:
-		return subject(s) + oneLine(s.Summary)
+		return summary(s)
 	case p.from[s.ID] != "":
 		return subject(s) + words.going + " from " + p.from[s.ID]
 	}
 	return subject(s) + words.going
 }
 
+// summary is a step in the plan's own words, which may name the node already.
+func summary(s reconcile.RunStep) string {
+	text := oneLine(s.Summary)
+	if strings.HasPrefix(text, "node "+s.Node+" ") {
+		return text
+	}
+	return subject(s) + text
+}
+
 func (p *Progress) ended(s reconcile.RunStep) string {
 	words, known := stepWords[s.Kind]
 	switch {
 	case !known:
-		return subject(s) + oneLine(s.Summary)
+		return summary(s)
 	case p.from[s.ID] != "":
 		return subject(s) + words.ended + " from " + p.from[s.ID]
 	}
