@@ -51,6 +51,16 @@ func (c *Cluster) Ctl(args ...string) Result {
 // CtlAt runs ramctrl with the addresses of some nodes.
 func (c *Cluster) CtlAt(nodes []string, args ...string) Result {
 	c.t.Helper()
+	return c.ctl(nodes, c.token(), args)
+}
+
+// CtlAs runs ramctrl with another token.
+func (c *Cluster) CtlAs(token string, args ...string) Result {
+	c.t.Helper()
+	return c.ctl(c.Running(), token, args)
+}
+
+func (c *Cluster) ctl(nodes []string, token string, args []string) Result {
 	if len(nodes) == 0 {
 		nodes = c.hosts
 	}
@@ -60,7 +70,7 @@ func (c *Cluster) CtlAt(nodes []string, args ...string) Result {
 	}
 	cmd := exec.Command(filepath.Join(shared.dir, "ramctrl"), args...)
 	cmd.Dir = c.dir
-	cmd.Env = environment("RAM_ADDR="+strings.Join(addrs, ","), "RAM_TOKEN="+c.token(), "NO_COLOR=1")
+	cmd.Env = environment("RAM_ADDR="+strings.Join(addrs, ","), "RAM_TOKEN="+token, "NO_COLOR=1")
 	return run(cmd, nil)
 }
 

@@ -51,6 +51,16 @@ func (c *Cluster) AwaitFormed() {
 	})
 }
 
+// AwaitToken waits until a node is a member that has the cluster's record, and with
+// it the admin token.
+func (c *Cluster) AwaitToken(node string) {
+	c.t.Helper()
+	c.Until("node "+node+" has the admin token", Patience, func() bool {
+		_, err := os.Stat(c.TokenFile(node))
+		return err == nil
+	})
+}
+
 // AwaitConverged waits until the cluster is as its spec says and nothing is left
 // to do.
 func (c *Cluster) AwaitConverged() reconcile.Status {
@@ -122,6 +132,22 @@ func (c *Cluster) tails(names ...string) string {
 		fmt.Fprintf(&b, "--- PostgreSQL of %s\n%s", name, tail(c.StateDir(name)+"/postgresql.log", 20))
 	}
 	return b.String()
+}
+
+// Log is all that the ramd of a node has written so far.
+func (c *Cluster) Log(node string) string {
+	c.t.Helper()
+	text, err := os.ReadFile(c.LogFile(node))
+	c.must(err)
+	return string(text)
+}
+
+// AwaitLog waits until the ramd of a node has written something.
+func (c *Cluster) AwaitLog(node, text string) {
+	c.t.Helper()
+	c.Until(fmt.Sprintf("ramd of node %s logs %q", node, text), Patience, func() bool {
+		return strings.Contains(c.Log(node), text)
+	})
 }
 
 // tail is the last lines of a file.

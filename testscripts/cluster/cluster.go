@@ -258,6 +258,17 @@ func (c *Cluster) signal(sig syscall.Signal, names ...string) {
 	}
 }
 
+// StopPostgres runs ramd stop --postgres on a node.
+func (c *Cluster) StopPostgres(name string) Result {
+	c.t.Helper()
+	c.nodes[name].meant = true
+	r := c.Ramd(name, "stop", "--postgres")
+	if r.Code == 0 {
+		c.AwaitEnd(name)
+	}
+	return r
+}
+
 // AwaitEnd waits until the ramd of a node has ended, and returns its exit code.
 func (c *Cluster) AwaitEnd(name string) int {
 	c.t.Helper()

@@ -134,7 +134,7 @@ func (c *Cluster) checkServers(s reconcile.Status, data []string) {
 	for _, name := range data {
 		role := "standby"
 		slots := c.Query(name, "SELECT slot_name::text FROM pg_replication_slots ORDER BY 1")
-		var want []string
+		want := []string{}
 		for _, other := range data {
 			if other != name {
 				want = append(want, pg.SlotName(other))
