@@ -215,10 +215,21 @@ func (d *differ) restarting(n spec.Node, view NodeView, issued Assignment) bool 
 		return false
 	}
 	back := settled(view, issued) && view.Report.Started >= issued.Restart
-	if n.Name != d.primary.Name {
+	if n.Name != d.primary.Name && d.underway(stepID(StepRestart, n.Name)) {
+		// Later on, a stream that ends is no longer part of the restart.
 		back = back && view.StreamingFrom(issued.Upstream)
 	}
 	return !back && view.Report.Data.State == pg.DirCluster
+}
+
+// underway reports whether the run that is under way has begun the step and not
+// seen its end.
+func (d *differ) underway(id string) bool {
+	if d.rec.Run == nil {
+		return false
+	}
+	i := d.rec.Run.step(id)
+	return i >= 0 && d.rec.Run.Steps[i].State == StepRunning
 }
 
 func reissue(node string, a Assignment) *Effect {
@@ -374,9 +385,28 @@ func (d *differ) restart(n spec.Node, view NodeView, issued, final Assignment) {
 		return
 	}
 	d.takeTurn(n, &s)
+	d.afterLoading(n, &s)
 	d.add(s)
 	if n.Name != d.primary.Name {
 		d.restarted = append(d.restarted, s.ID)
+	}
+}
+
+// afterLoading has a standby's restart wait for nodes before it that are loading
+// their configuration: only then do they show whether they restart too, and the
+// order is to be the one that the plan has told.
+func (d *differ) afterLoading(n spec.Node, s *Step) {
+	if s.effect == nil || n.Name == d.primary.Name {
+		return
+	}
+	for _, other := range d.nodes {
+		if other.Name == n.Name {
+			return
+		}
+		view := d.obs.Nodes[other.Name]
+		if view.Running() && view.Report.Problem == nil && view.Report.Loaded < d.rec.Assignments[other.Name].Serial {
+			s.After = append(s.After, d.has(stepID(StepConfigure, other.Name))...)
+		}
 	}
 }
 
