@@ -83,8 +83,9 @@ type differ struct {
 	held      []string // IDs of configure steps that other steps hold back
 	leavers   []string // names, sorted; nil until asked for
 	voting    []string // IDs of steps that change Raft's voters now
-	// sick names the data nodes that do not serve, by ID; nil until asked for.
-	sick []string
+	// sick names the data nodes that do not serve, away those that were told to
+	// restart and are not back, by ID; nil until asked for.
+	sick, away []string
 }
 
 type memberSlot struct{ node, slot string }

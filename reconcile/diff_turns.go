@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -19,16 +20,13 @@ func (d *differ) takeTurn(n spec.Node, s *Step) {
 		s.Waits, s.effect = fmt.Sprintf("ramd on %s to answer", n.Name), nil
 		return
 	}
-	other := d.unhealthy(n.Name)
-	if n.Name != d.primary.Name && d.serves(n) {
+	other := d.restartingOther(n.Name)
+	if n.Name == d.primary.Name || d.serves(n) {
 		s.After = append(s.After, d.turn(n)...)
-	} else if n.Name != d.primary.Name {
-		// It is down already and may need the restart to come back, as may others:
-		// waiting for each other they would wait for ever.
-		other = d.restartingOther(n.Name)
-	} else {
-		s.After = append(s.After, d.turn(n)...)
+		other = cmp.Or(other, d.unhealthy(n.Name))
 	}
+	// Else it is down already and may need the restart to come back, as may
+	// others: waiting for each other they would wait for ever.
 	if other != "" {
 		s.Waits, s.effect = fmt.Sprintf("node %s to be healthy: two servers are not taken down at a time", other), nil
 	}
@@ -64,12 +62,7 @@ func (d *differ) unhealthy(than string) string {
 			}
 		}
 	}
-	for _, name := range d.sick[:min(len(d.sick), 2)] {
-		if name != than {
-			return name
-		}
-	}
-	return ""
+	return otherThan(d.sick, than)
 }
 
 // neverServed reports whether a node cannot get its first copy: nobody relies on
@@ -87,10 +80,23 @@ func (d *differ) inSync(name string) bool {
 
 // restartingOther names another node that was told to restart and is not back.
 func (d *differ) restartingOther(than string) string {
-	for _, n := range d.nodes {
-		issued := d.rec.Assignments[n.Name]
-		if n.Name != than && d.restarting(n, d.obs.Nodes[n.Name], issued) {
-			return n.Name
+	if d.away == nil {
+		d.away = []string{}
+		for _, n := range d.nodes {
+			view, issued := d.obs.Nodes[n.Name], d.rec.Assignments[n.Name]
+			if issued.Restart > view.Report.Started || d.restarting(n, view, issued) {
+				d.away = append(d.away, n.Name)
+			}
+		}
+	}
+	return otherThan(d.away, than)
+}
+
+// otherThan is the first of names that is not than; names are without repetition.
+func otherThan(names []string, than string) string {
+	for _, name := range names[:min(len(names), 2)] {
+		if name != than {
+			return name
 		}
 	}
 	return ""

@@ -25,6 +25,15 @@ type host struct {
 	settled    uint64
 	problem    *reconcile.Problem
 	busy       *busy
+	seen       seen
+}
+
+// seen is what was made of the files when they were last read.
+type seen struct {
+	files   pg.ConfigFiles
+	serial  uint64
+	written uint64
+	drift   []reconcile.Drift
 }
 
 // busy is an act that takes several events.
@@ -49,16 +58,27 @@ func (h *host) stopRamd() {
 func (h *host) local() reconcile.Local {
 	l := reconcile.Local{Data: h.data(), Server: h.look(), Files: h.disk.files, Aside: len(h.aside) > 0, Settled: h.settled}
 	if h.disk.state == pg.DirCluster {
-		l.Written = reconcile.WrittenSerial(h.disk.files)
-		if l.Written == h.assignment.Serial {
-			l.Drift = reconcile.FindDrift(h.assignment, h.paths(), h.disk.files)
-		}
+		h.read()
+		l.Written, l.Drift = h.seen.written, h.seen.drift
 	}
 	if h.server != nil {
 		l.Loaded = h.server.serial(reconcile.SerialSetting)
 		l.Started = h.server.serial(reconcile.StartedSetting)
 	}
 	return l
+}
+
+// read looks at the files again when they or the assignment have changed.
+func (h *host) read() {
+	key := seen{files: h.disk.files, serial: h.assignment.Serial}
+	if h.seen.files == key.files && h.seen.serial == key.serial {
+		return
+	}
+	key.written = reconcile.WrittenSerial(h.disk.files)
+	if key.written == h.assignment.Serial {
+		key.drift = reconcile.FindDrift(h.assignment, h.paths(), h.disk.files)
+	}
+	h.seen = key
 }
 
 func (h *host) data() pg.DataDirectory {

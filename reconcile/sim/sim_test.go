@@ -94,7 +94,7 @@ func TestAPlanPredictsWhatItsRunShows(t *testing.T) {
 			predicted := told(reconcile.RunSteps(plan))
 			shown := foretold(w.Seen)
 			if diff := cmp.Diff(predicted, shown); diff != "" {
-				t.Fatalf("predicted (-) and shown (+):\n%s\n%s", diff, w.Transcript(80))
+				t.Fatalf("predicted (-) and shown (+):\n%s\n%s", diff, w.Transcript(200))
 			}
 			c = next
 		}
