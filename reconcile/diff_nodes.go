@@ -99,13 +99,21 @@ func (d *differ) listens(followed *Upstream) int {
 
 func (d *differ) major() int { return d.want.Postgres.Version }
 
+// restarts names the settings that differ and take effect only when the server
+// starts, sorted. Writing down what is PostgreSQL's default anyway costs nothing,
+// where the default is known.
+func (d *differ) restarts(from, to map[string]string) []string {
+	return slices.DeleteFunc(changedSettings(from, to, d.major()), func(name string) bool {
+		_, known := defaultFloor[name]
+		return !needsRestart(name, d.major()) ||
+			known && number(from[name], name, d.major()) == number(to[name], name, d.major())
+	})
+}
+
 // withoutRestarts is to, with those settings as in from that would cost a restart.
 func (d *differ) withoutRestarts(from, to map[string]string) map[string]string {
 	held := maps.Clone(to)
-	for _, name := range changedSettings(from, to, d.major()) {
-		if !needsRestart(name, d.major()) {
-			continue
-		}
+	for _, name := range d.restarts(from, to) {
 		if v, ok := from[name]; ok {
 			held[name] = v
 		} else {
@@ -351,9 +359,7 @@ func (d *differ) restart(n spec.Node, view NodeView, issued, final Assignment) {
 	if !held {
 		s.After = d.has(configure)
 	}
-	restarts := slices.DeleteFunc(changedSettings(issued.Settings, final.Settings, d.major()), func(name string) bool {
-		return !needsRestart(name, d.major())
-	})
+	restarts := d.restarts(issued.Settings, final.Settings)
 	switch {
 	case !view.Reported && len(restarts) == 0:
 		return // nothing is known of it

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/spec"
@@ -79,7 +80,8 @@ func (d *differ) clone(n spec.Node, view NodeView, issued Assignment, reason str
 		// What cannot begin, or does not get on, takes nobody's turn.
 		d.cloning = append(d.cloning, s.ID)
 	}
-	a := d.staged(n, d.final(n))
+	final := d.final(n)
+	a := d.staged(n, final)
 	switch {
 	case len(s.After) > 0:
 	case !view.Reachable:
@@ -98,6 +100,14 @@ func (d *differ) clone(n spec.Node, view NodeView, issued Assignment, reason str
 		s.Interrupts = d.interrupts(n)
 	}
 	d.add(s)
+	if later := d.restarts(a.Settings, final.Settings); len(later) > 0 {
+		d.add(Step{
+			ID: stepID(StepRestart, n.Name), Kind: StepRestart, Node: n.Name,
+			Summary: fmt.Sprintf("restart PostgreSQL on %s", n.Name),
+			Reason:  strings.Join(later, ", "),
+			After:   d.has(s.ID),
+		})
+	}
 	if p := view.Report.Problem; view.Reachable && p != nil {
 		d.block(n.Name, "node %s: %s", n.Name, p.Text)
 	}
