@@ -53,6 +53,9 @@ func Main(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 	return exitError
 }
 
+// stopAllSignal ends ramd and its PostgreSQL: what ramd stop --postgres sends.
+const stopAllSignal = syscall.SIGUSR1
+
 // guardCommand makes this program a guard; only ramd itself calls it.
 const guardCommand = "guard"
 
@@ -162,6 +165,10 @@ func runStart(cmd *cobra.Command, f startFlags) error {
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	all := make(chan os.Signal, 1)
+	signal.Notify(all, stopAllSignal)
+	defer signal.Stop(all)
+	f.StopAll = all
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)

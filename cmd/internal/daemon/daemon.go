@@ -85,6 +85,14 @@ func (d *Daemon) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return d.serve(ctx, listener) })
 	group.Go(func() error { return d.lives(ctx) })
+	group.Go(func() error {
+		select {
+		case <-d.opts.StopAll:
+			d.stop(true)
+		case <-ctx.Done():
+		}
+		return nil
+	})
 	return group.Wait()
 }
 

@@ -23,6 +23,8 @@ type Options struct {
 	Insecure bool
 	Vars     []string
 	VarFiles []string
+	// StopAll is signalled when PostgreSQL is to be stopped with ramd.
+	StopAll <-chan os.Signal
 	// GuardCommand starts this program as a guard.
 	GuardCommand []string
 }

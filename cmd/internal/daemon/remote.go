@@ -87,17 +87,16 @@ func stopCommand() *cobra.Command {
   ramd stop --data-dir /var/lib/ram --postgres`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir, r, err := l.find()
+			_, r, err := l.find()
 			if err != nil {
 				return err
 			}
+			end := syscall.SIGTERM
 			if postgres {
-				err = l.call(cmd.Context(), dir, r, http.MethodPost, "/stop", api.StopRequest{Postgres: true}, nil)
-			} else {
-				err = syscall.Kill(r.PID, syscall.SIGTERM)
+				end = stopAllSignal
 			}
-			if err != nil {
-				return err
+			if err := syscall.Kill(r.PID, end); err != nil {
+				return fmt.Errorf("stop ramd (pid %d): %w", r.PID, err)
 			}
 			if err := awaitEnd(cmd.Context(), r.PID); err != nil {
 				return err
