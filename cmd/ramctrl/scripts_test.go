@@ -39,6 +39,8 @@ func TestCtl(t *testing.T) {
 				env.Setenv(name, "")
 			}
 			env.Setenv("TZ", "UTC")
+			// A binary with the race detector waits a second before it ends, unless told.
+			env.Setenv("GORACE", "atexit_sleep_ms=0")
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
