@@ -77,13 +77,20 @@ func Run(ctx context.Context, opts Options, log zerolog.Logger) (err error) {
 }
 
 func (d *Daemon) run(ctx context.Context) error {
-	addr := address(d.start.node.Host, d.start.node.Ports.API)
-	listener, err := netx.Listen(addr)
+	n := d.start.node
+	requests, err := netx.Listen(address(n.Host, n.Ports.API))
 	if err != nil {
-		return fmt.Errorf("the API's address is not free (%w): stop what uses it, or change ports.api of node %s", err, d.start.node.Name)
+		return fmt.Errorf("the API's address is not free (%w): stop what uses it, or change ports.api of node %s", err, n.Name)
 	}
+	defer requests.Close()
+	scrapes, err := netx.Listen(address(n.Host, n.Ports.Metrics))
+	if err != nil {
+		return fmt.Errorf("the address for metrics is not free (%w): stop what uses it, or change ports.metrics of node %s", err, n.Name)
+	}
+	defer scrapes.Close()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return d.serve(ctx, listener) })
+	group.Go(func() error { return serve(ctx, requests, d.requestHandler()) })
+	group.Go(func() error { return serve(ctx, scrapes, d.metricsHandler()) })
 	group.Go(func() error { return d.lives(ctx) })
 	group.Go(func() error {
 		select {
@@ -123,7 +130,7 @@ func (d *Daemon) liveOnce(ctx context.Context, l *life) error {
 	d.life.Store(nil)
 	switch {
 	case errors.Is(err, errRemoved) && l.host != nil:
-		l.host.retire(ctx, l.machine.Record().SystemID)
+		l.host.retire(ctx, l.identity().SystemID)
 	case d.stopPostgres.Load() && l.host != nil:
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 		defer cancel()
@@ -159,18 +166,23 @@ func (d *Daemon) stop(postgres bool) {
 	})
 }
 
-// serve answers requests until ctx ends.
-func (d *Daemon) serve(ctx context.Context, listener net.Listener) error {
+// requestHandler answers operators, load balancers and other ramds.
+func (d *Daemon) requestHandler() http.Handler {
 	operators := &api.Server{Backend: backend{d}, Access: access{d}, Forward: forward{d}, Audit: d.audit, Logger: d.log}
 	internal, public := d.internalHandler(), operators.Handler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/internal/") {
+			internal.ServeHTTP(w, r)
+			return
+		}
+		public.ServeHTTP(w, r)
+	})
+}
+
+// serve answers requests until ctx ends.
+func serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
 	server := &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if strings.HasPrefix(r.URL.Path, "/internal/") {
-				internal.ServeHTTP(w, r)
-				return
-			}
-			public.ServeHTTP(w, r)
-		}),
+		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 	}
