@@ -58,6 +58,7 @@ func (i *Instance) Clone(ctx context.Context, o CloneOptions) error {
 	if err := i.checkSource(ctx, o); err != nil {
 		return err
 	}
+	defer i.endBuild()
 	if err := i.prepareBuild(m); err != nil {
 		return err
 	}

@@ -309,6 +309,26 @@ func TestRemovalOfLeftoversCanBeKilled(t *testing.T) {
 	b.clone(t, a)
 }
 
+func TestBuildOfAnotherProcessIsLeftAlone(t *testing.T) {
+	a := startPrimary(t)
+	b := newNode(t, "b")
+	o := slowly(cloneOptions(t, a))
+	cmd := ramd(t, errand{Config: b.plain(), Clone: &o})
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		inspect(t, b) // ends what it has started
+	})
+	waitFor(t, "the copy to begin", func() bool { return len(copiers(t, b)) > 0 })
+	if got := inspect(t, b).State; got != pg.DirAbsent {
+		t.Errorf("half a copy counts as %s", got)
+	}
+	wantError(t, b.Clone(t.Context(), cloneOptions(t, a)), errBuilding)
+	if len(copiers(t, b)) == 0 {
+		t.Error("the copy of the other process was ended")
+	}
+}
+
 func TestRetiredDirectoryIsKept(t *testing.T) {
 	n := newPrimary(t)
 	at := time.Date(2026, 11, 22, 1, 2, 3, 0, time.UTC)

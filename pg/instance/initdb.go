@@ -34,6 +34,7 @@ func (i *Instance) Init(ctx context.Context, o InitOptions) error {
 	if done, err := i.checkFree(m); done || err != nil {
 		return err
 	}
+	defer i.endBuild()
 	if err := i.prepareBuild(m); err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func (i *Instance) Inspect(ctx context.Context) (pg.DataDirectory, error) {
 	if i.building.TryLock() {
 		err := i.settle()
 		i.building.Unlock()
-		if err != nil {
+		if err != nil && !errors.Is(err, errBuilding) {
 			return pg.DataDirectory{}, err
 		}
 	}

@@ -51,7 +51,8 @@ type Instance struct {
 	logger   zerolog.Logger
 
 	// building is held while the data directory is made, moved or put in place.
-	building sync.Mutex
+	building  sync.Mutex
+	buildLock *os.File // keeps other processes from building; nil while there is no build
 
 	mu      sync.Mutex
 	server  *guard.Client // nil while no guard is known

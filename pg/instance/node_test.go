@@ -62,12 +62,23 @@ type node struct {
 	dir string
 }
 
+// scratch is where test servers live: in memory where there is plenty, for they
+// write a lot that nobody reads again; otherwise in the usual place.
+func scratch() string {
+	const memory = "/dev/shm"
+	var fs syscall.Statfs_t
+	if syscall.Statfs(memory, &fs) != nil || uint64(fs.Bsize)*fs.Bavail < 4<<30 {
+		return ""
+	}
+	return memory
+}
+
 // newNode prepares an instance without a data directory. Whatever runs on it at the
 // end of the test is killed.
 func newNode(t *testing.T, name string, change ...func(*Config)) *node {
 	t.Helper()
 	// Not t.TempDir: its name holds the test's, and a socket's path is short.
-	dir, err := os.MkdirTemp("", "ram")
+	dir, err := os.MkdirTemp(scratch(), "ram")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +175,7 @@ func newPrimary(t *testing.T, settings ...string) *node {
 		if err := n.Init(t.Context(), InitOptions{Generation: 1, Files: files()}); err != nil {
 			t.Fatal(err)
 		}
-		dir, err := os.MkdirTemp("", "ram-instance-template")
+		dir, err := os.MkdirTemp(scratch(), "ram-instance-template")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -56,11 +56,15 @@ func (i *Instance) prepareBuild(m marker) error {
 	if err := i.prepareState(); err != nil {
 		return err
 	}
-	if err := i.discardNew(); err != nil {
+	err := i.discardNew()
+	if err != nil {
 		return err
 	}
 	if err := i.user.makeDir(i.newDir()); err != nil {
 		return fmt.Errorf("make room for a new data directory: %w", err)
+	}
+	if i.buildLock, err = lockDir(i.newDir()); err != nil {
+		return err
 	}
 	i.step("new directory made")
 	if err := i.writeMarker(i.newDir(), m); err != nil {
@@ -68,6 +72,34 @@ func (i *Instance) prepareBuild(m marker) error {
 	}
 	i.step("new directory marked")
 	return i.user.makeDir(i.newData())
+}
+
+// errBuilding is returned when another process builds a data directory here.
+var errBuilding = errors.New("another ramd is building a data directory here")
+
+// lockDir locks the directory in which a data directory is built. The lock ends with
+// its holder, so who gets it knows that no build is under way.
+func lockDir(path string) (*os.File, error) {
+	dir, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%w; move it away", err)
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		dir.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%w (%s); wait for it or stop it", errBuilding, path)
+		}
+		return nil, err
+	}
+	return dir, nil
+}
+
+// endBuild lets others build.
+func (i *Instance) endBuild() {
+	if i.buildLock != nil {
+		i.buildLock.Close()
+		i.buildLock = nil
+	}
 }
 
 // checkStopped makes sure that no process works on the data directory.
@@ -188,6 +220,14 @@ func (i *Instance) movePlace() error {
 // complete and its place free, and ends the programs of a build that was
 // interrupted earlier. The caller holds building.
 func (i *Instance) settle() error {
+	if _, err := os.Lstat(i.newDir()); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	lock, err := lockDir(i.newDir())
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	m, marked, err := readMarker(i.newDir())
 	if err != nil || !marked {
 		return err

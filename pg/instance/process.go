@@ -32,14 +32,29 @@ func (i *Instance) Attach(ctx context.Context) error {
 	return nil
 }
 
-// adopt makes a guard the one of this instance.
-func (i *Instance) adopt(client *guard.Client) {
+// adopt makes a connection to a guard the one of this instance, and returns it. When
+// another call has connected to the same guard meanwhile, that connection stays:
+// somebody may be waiting for its end.
+func (i *Instance) adopt(client *guard.Client) *guard.Client {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.server != nil && i.server != client {
-		go i.server.Close()
+	if i.server == nil {
+		i.server = client
+		return client
 	}
-	i.server = client
+	surplus := i.server
+	select {
+	case <-i.server.Done():
+		i.server = client
+	default:
+		if i.server.Last().GuardPID == client.Last().GuardPID {
+			surplus = client
+		} else {
+			i.server = client
+		}
+	}
+	surplus.Close()
+	return i.server
 }
 
 // guarded is the guard whose server has not ended, or nil.
@@ -108,7 +123,7 @@ func (i *Instance) Stop(ctx context.Context, mode guard.Mode, timeout time.Durat
 	if client == nil {
 		return guard.StopUnguarded(ctx, i.cfg.DataDir, mode, timeout)
 	}
-	if err := client.Stop(ctx, mode, timeout); err != nil && !ended(err) {
+	if err := client.Stop(ctx, mode, timeout); err != nil && !ended(err) && !errors.Is(err, guard.ErrLost) {
 		return fmt.Errorf("stop PostgreSQL: %w", err)
 	}
 	return i.awaitEnd(ctx, client)

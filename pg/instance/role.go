@@ -21,23 +21,16 @@ import (
 // reaches the server, nor its log: it gets a SCRAM-SHA-256 verifier.
 func (i *Instance) EnsureReplicationRole(ctx context.Context, name, password string) error {
 	return i.withSession(ctx, func(conn *pgx.Conn) error {
-		var have *string
-		var right bool
-		err := conn.QueryRow(ctx, `SELECT rolpassword, rolcanlogin AND rolreplication AND (rolvaliduntil IS NULL OR rolvaliduntil = 'infinity')
-			FROM pg_authid WHERE rolname = $1`, name).Scan(&have, &right)
-		missing := errors.Is(err, pgx.ErrNoRows)
-		if err != nil && !missing {
-			return fmt.Errorf("look up role %s: %w", name, err)
-		}
-		if right && have != nil && verifies(*have, password) {
-			return nil
+		state, err := lookUpRole(ctx, conn, name, password)
+		if err != nil || state == RoleRight {
+			return err
 		}
 		verifier, err := makeVerifier(password)
 		if err != nil {
 			return err
 		}
 		verb := "ALTER"
-		if missing {
+		if state == RoleMissing {
 			verb = "CREATE"
 		}
 		statement := fmt.Sprintf("%s ROLE %s LOGIN REPLICATION VALID UNTIL 'infinity' PASSWORD '%s'", verb, pgx.Identifier{name}.Sanitize(), verifier)
@@ -47,6 +40,41 @@ func (i *Instance) EnsureReplicationRole(ctx context.Context, name, password str
 		i.logger.Info().Str("role", name).Msg("replication role written")
 		return nil
 	})
+}
+
+// RoleState is how a role is that EnsureReplicationRole made.
+type RoleState string
+
+const (
+	RoleRight   RoleState = "as made by ramd"
+	RoleMissing RoleState = "dropped"
+	// RoleChanged may not log in, may not replicate, has expired or has another password.
+	RoleChanged RoleState = "changed"
+)
+
+// ReplicationRole looks at a role without changing it.
+func (i *Instance) ReplicationRole(ctx context.Context, name, password string) (state RoleState, err error) {
+	err = i.withSession(ctx, func(conn *pgx.Conn) error {
+		state, err = lookUpRole(ctx, conn, name, password)
+		return err
+	})
+	return state, err
+}
+
+func lookUpRole(ctx context.Context, conn *pgx.Conn, name, password string) (RoleState, error) {
+	var have *string
+	var right bool
+	err := conn.QueryRow(ctx, `SELECT rolpassword, rolcanlogin AND rolreplication AND (rolvaliduntil IS NULL OR rolvaliduntil = 'infinity')
+		FROM pg_authid WHERE rolname = $1`, name).Scan(&have, &right)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return RoleMissing, nil
+	case err != nil:
+		return "", fmt.Errorf("look up role %s: %w", name, err)
+	case right && have != nil && verifies(*have, password):
+		return RoleRight, nil
+	}
+	return RoleChanged, nil
 }
 
 const (

@@ -54,8 +54,7 @@ func (i *Instance) Start(ctx context.Context, o StartOptions) error {
 	if err != nil {
 		return err
 	}
-	i.adopt(client)
-	return i.awaitReady(ctx, client, logged)
+	return i.awaitReady(ctx, i.adopt(client), logged)
 }
 
 // checkStartable refuses to start what runs already, and a server whose port is

@@ -117,7 +117,7 @@ func TestOccupiedPortIsFoundBeforeTheStart(t *testing.T) {
 	}
 	defer l.Close()
 	err = n.Start(t.Context(), StartOptions{})
-	wantError(t, err, ErrPortInUse, l.Addr().String(), "process "+strconv.Itoa(os.Getpid())+", instance.test", "ports.postgres")
+	wantError(t, err, ErrPortInUse, l.Addr().String(), "process "+strconv.Itoa(os.Getpid())+", ", "ports.postgres")
 }
 
 func TestPlaceWithoutAServerToStart(t *testing.T) {

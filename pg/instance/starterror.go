@@ -66,7 +66,7 @@ func (i *Instance) startError(since int64) error {
 	e.Exit, _ = guard.ReadExit(i.exitFile())
 	lines := readLog(i.LogFile(), since)
 	e.Lines = complaints(lines)
-	e.Reason, e.Parameter = diagnose(lines)
+	e.Parameter, e.Reason = diagnose(strings.Join(lines, "\n"))
 	return e
 }
 
@@ -121,11 +121,11 @@ func passing(text string) bool {
 }
 
 func aboutConfiguration(text string) bool {
-	reason, _ := diagnoseLine(text)
+	_, reason := diagnose(text)
 	return reason != nil
 }
 
-// diagnoses are tried in this order: the first that any line matches wins.
+// diagnoses are tried in this order: the first that matches anywhere wins.
 var diagnoses = []struct {
 	pattern *regexp.Regexp
 	reason  error
@@ -144,12 +144,8 @@ var diagnoses = []struct {
 	{regexp.MustCompile(`could not (?:open|access|read|create) (?:file|directory) "[^"]*": Permission denied`), ErrPermissions},
 }
 
-func diagnose(lines []string) (reason error, parameter string) {
-	text := strings.Join(lines, "\n")
-	return diagnoseLine(text)
-}
-
-func diagnoseLine(text string) (reason error, parameter string) {
+// diagnose names the parameter at fault, where that is known, and the reason.
+func diagnose(text string) (parameter string, reason error) {
 	for _, d := range diagnoses {
 		match := d.pattern.FindStringSubmatch(text)
 		if match == nil {
@@ -158,7 +154,7 @@ func diagnoseLine(text string) (reason error, parameter string) {
 		if len(match) > 1 {
 			parameter = match[1]
 		}
-		return d.reason, parameter
+		return parameter, d.reason
 	}
-	return nil, ""
+	return "", nil
 }
