@@ -23,7 +23,7 @@ func Runnable(p Plan) []Step {
 func RunSteps(p Plan) []RunStep {
 	steps := make([]RunStep, len(p.Steps))
 	for i, s := range p.Steps {
-		steps[i] = RunStep{ID: s.ID, Kind: s.Kind, Node: s.Node, Summary: s.Summary, Reason: s.Reason, State: StepPending}
+		steps[i] = RunStep{ID: s.ID, Kind: s.Kind, Node: s.Node, Summary: s.Summary, Reason: s.Reason, From: s.From, State: StepPending}
 	}
 	return steps
 }

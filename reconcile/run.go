@@ -55,6 +55,7 @@ type RunStep struct {
 	Node     string    `json:"node,omitempty"`
 	Summary  string    `json:"summary"`
 	Reason   string    `json:"reason,omitempty"`
+	From     string    `json:"from,omitempty"`
 	State    StepState `json:"state"`
 	Started  time.Time `json:"started,omitzero"`
 	Finished time.Time `json:"finished,omitzero"`
