@@ -136,7 +136,7 @@ func attributeChanges(old, want attributes) []Attribute {
 		case !wanted:
 			a.Action = ActionDestroy
 		}
-		if sensitiveSetting(name) {
+		if sensitiveSetting(name) || sensitiveValue(a.Old) || sensitiveValue(a.New) {
 			a.Sensitive = true
 			a.Old, a.New = mask(a.Old), mask(a.New)
 		}
@@ -151,6 +151,18 @@ func sensitiveSetting(name string) bool {
 	name = strings.ToLower(name)
 	for _, part := range []string{"password", "passphrase", "secret", "token", "credential"} {
 		if strings.Contains(name, part) && !strings.HasSuffix(name, "password_encryption") {
+			return true
+		}
+	}
+	return false
+}
+
+// sensitiveValue reports whether a value has a secret among other things, as
+// connection strings and lines of pg_hba.conf may.
+func sensitiveValue(v string) bool {
+	v = strings.ToLower(v)
+	for _, part := range []string{"password=", "passwd=", "radiussecrets="} {
+		if strings.Contains(v, part) {
 			return true
 		}
 	}

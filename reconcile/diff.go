@@ -36,7 +36,7 @@ func Diff(want *spec.Cluster, rec *Record, obs Observed) Plan {
 		d.plan.Summary = summarize(d.plan)
 		return d.plan
 	}
-	d.choosePrimary()
+	d.primary = firstPrimary(rec, want)
 	d.members()
 	d.data()
 	d.order()
@@ -90,18 +90,20 @@ type differ struct {
 
 type memberSlot struct{ node, slot string }
 
-// choosePrimary takes the holder of primaryship, or, for a cluster that never had
+// firstPrimary is the holder of primaryship, or, for a cluster that never had
 // one, the electable node of the highest priority, lowest ID.
-func (d *differ) choosePrimary() {
-	if d.rec.Primary != "" {
-		d.primary, _ = d.want.Node(d.rec.Primary)
-		return
+func firstPrimary(rec *Record, want *spec.Cluster) spec.Node {
+	if rec.Primary != "" {
+		holder, _ := want.Node(rec.Primary)
+		return holder
 	}
-	for _, n := range d.nodes {
-		if n.Electable() && (d.primary.Name == "" || n.Priority > d.primary.Priority) {
-			d.primary = n
+	var first spec.Node
+	for _, n := range byID(want.Nodes) {
+		if n.Electable() && (first.Name == "" || n.Priority > first.Priority) {
+			first = n
 		}
 	}
+	return first
 }
 
 func (d *differ) block(node, format string, args ...any) {
@@ -319,8 +321,9 @@ func (d *differ) ready(node string) bool {
 	if d.rec.SystemID == 0 || !view.Running() || view.Report.Server.Recovery || view.Report.Settled == 0 && view.Report.Serial > 0 {
 		return false
 	}
-	i := slices.IndexFunc(view.Report.Server.Slots, func(s pg.Slot) bool { return s.Name == pg.SlotName(node) })
-	return i >= 0 && view.Report.Server.Slots[i].WALStatus != "lost"
+	slot := pg.SlotName(node)
+	i, found := slices.BinarySearchFunc(view.Report.Server.Slots, slot, func(s pg.Slot, name string) int { return strings.Compare(s.Name, name) })
+	return found && view.Report.Server.Slots[i].WALStatus != "lost"
 }
 
 func summarize(p Plan) Summary {

@@ -48,9 +48,10 @@ func (d *differ) gone(name string) bool {
 
 // lost reports whether a node has been silent for so long that it is given up.
 func (d *differ) lost(name string) bool {
-	view := d.obs.Nodes[name]
-	return !view.Reachable && view.Silent >= GiveUp
+	return givenUp(d.obs.Nodes[name])
 }
+
+func givenUp(v NodeView) bool { return !v.Reachable && v.Silent >= GiveUp }
 
 // departures plans the nodes that leave: out of the sync set, PostgreSQL stopped
 // and its data put aside, out of Raft.

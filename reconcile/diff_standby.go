@@ -38,29 +38,30 @@ func (d *differ) cloneReason(n spec.Node, view NodeView, issued Assignment) stri
 		return "its copy is being made"
 	case d.rec.Wishes[n.Name].Reinit:
 		return "an operator asked for a new copy"
-	case d.lostPlace(n, view):
-		return fmt.Sprintf("WAL that it needs is no longer on %s", d.primary.Name)
+	case outlived(n.Name, view, d.obs.Nodes[d.primary.Name]):
+		return fmt.Sprintf("it cannot follow %s any more: the WAL that it needs is gone, or it has some of its own", d.primary.Name)
 	}
 	return ""
 }
 
-// lostPlace reports whether a standby does not stream and cannot: its slot is
-// lost, or its next WAL is older than all that the primary still has.
-func (d *differ) lostPlace(n spec.Node, view NodeView) bool {
-	if !view.Reachable || view.Report.Server.Receiver.Streaming() {
+// outlived reports whether a standby does not stream and cannot: its slot is
+// lost, its next WAL is older than all that the upstream still has, or it was
+// promoted behind ramd's back and has WAL that the upstream never had.
+func outlived(node string, v, upstream NodeView) bool {
+	if !v.Reachable || v.Report.Server.Receiver.Streaming() || !upstream.Running() {
 		return false
 	}
-	upstream := d.obs.Nodes[d.primary.Name]
-	if !upstream.Running() {
-		return false
-	}
-	slots := upstream.Report.Server.Slots
-	i := slices.IndexFunc(slots, func(s pg.Slot) bool { return s.Name == pg.SlotName(n.Name) })
-	if i >= 0 && slots[i].WALStatus == "lost" {
+	up, server := upstream.Report.Server, v.Report.Server
+	slot := pg.SlotName(node)
+	i, found := slices.BinarySearchFunc(up.Slots, slot, func(s pg.Slot, name string) int { return strings.Compare(s.Name, name) })
+	switch {
+	case found && up.Slots[i].WALStatus == "lost":
 		return true
+	case !v.Running():
+		return false
 	}
-	oldest := upstream.Report.Server.OldestWAL
-	return view.Running() && oldest != 0 && view.Report.Server.LSN != 0 && view.Report.Server.LSN < oldest
+	behind := up.OldestWAL != 0 && server.LSN != 0 && server.LSN < up.OldestWAL
+	return behind || up.Timeline != 0 && server.Timeline > up.Timeline
 }
 
 func (d *differ) clone(n spec.Node, view NodeView, issued Assignment, reason string) {

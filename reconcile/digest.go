@@ -11,25 +11,29 @@ import (
 )
 
 // facts are what a plan depends on among all that was observed: no positions,
-// sizes or ages, which move on by themselves.
+// sizes or ages, which move on by themselves, and no texts that count attempts.
 type facts struct {
-	Node       string
-	Member     Member
-	Reported   bool
-	Reachable  bool
-	DirState   pg.DirState
-	SystemID   pg.SystemID
-	Generation uint64
-	Server     pg.ServerState
-	Recovery   bool
-	Streaming  bool
-	Behind     bool // the assignment that was issued is not applied
-	Pending    []string
-	Drift      []Drift
-	Slots      []string
-	Lost       []string
-	Retired    bool
-	Problem    string
+	Node         string
+	Member       Member
+	Reported     bool
+	Reachable    bool
+	Lost         bool // silent for so long that it may be given up
+	DirState     pg.DirState
+	SystemID     pg.SystemID
+	Generation   uint64
+	Server       pg.ServerState
+	Recovery     bool
+	Streaming    bool // from where it is to stream from
+	Behind       bool // the assignment that was issued is not applied
+	Restarting   bool // a restart that was asked for is not over
+	Outlived     bool // the WAL that it needs is no longer there
+	Settings     map[string]string
+	Pending      []string
+	Drift        []Drift
+	Slots        []string // only the primary's, on which copies wait
+	Retired      bool
+	Trouble      bool
+	TroubledStep StepKind
 }
 
 // digest identifies the observation as far as plans depend on it.
@@ -37,7 +41,7 @@ func (o Observed) digest(rec *Record) string {
 	names := slices.Collect(maps.Keys(o.Nodes))
 	list := make([]facts, 0, len(names))
 	for _, name := range sorted(names) {
-		list = append(list, factsOf(name, o.Nodes[name], rec))
+		list = append(list, factsOf(name, o, rec))
 	}
 	raft := slices.Clone(o.Raft)
 	slices.SortFunc(raft, func(a, b RaftMember) int { return compareNames(a.Name, b.Name) })
@@ -52,23 +56,28 @@ func (o Observed) digest(rec *Record) string {
 	return "sha256:" + hex.EncodeToString(hash.Sum(nil))
 }
 
-func factsOf(name string, v NodeView, rec *Record) facts {
-	r, issued := v.Report, rec.Assignments[name]
+func factsOf(name string, o Observed, rec *Record) facts {
+	v, issued := o.Nodes[name], rec.Assignments[name]
+	r := v.Report
 	f := facts{
-		Node: name, Member: rec.Members[name], Reported: v.Reported, Reachable: v.Reachable,
+		Node: name, Member: rec.Members[name], Reported: v.Reported, Reachable: v.Reachable, Lost: givenUp(v),
 		DirState: r.Data.State, SystemID: r.Data.SystemID, Generation: r.Data.Generation,
-		Server: r.Server.State, Recovery: r.Server.Recovery, Streaming: r.Server.Receiver.Streaming(),
-		Behind:  r.Written < issued.Serial || r.Loaded < issued.Serial || r.Settled < issued.Serial,
-		Pending: r.Server.PendingRestart, Drift: r.Drift, Retired: r.Retired,
+		Server: r.Server.State, Recovery: r.Server.Recovery, Streaming: v.StreamingFrom(issued.Upstream),
+		Behind:     r.Written < issued.Serial || r.Loaded < issued.Serial || r.Settled < issued.Serial,
+		Restarting: r.Started < issued.Restart, Outlived: outlived(name, v, o.Nodes[rec.Primary]),
+		Pending: r.Server.PendingRestart, Drift: slices.Concat(r.Drift, slotDrift(issued, r)), Retired: r.Retired,
+		Settings: map[string]string{},
 	}
-	for _, s := range r.Server.Slots {
-		f.Slots = append(f.Slots, s.Name)
-		if s.WALStatus == "lost" {
-			f.Lost = append(f.Lost, s.Name)
+	for _, setting := range append([]string{syncNamesSetting, portSetting}, standbyFloor...) {
+		f.Settings[setting] = r.Server.Settings[setting]
+	}
+	if name == rec.Primary {
+		for _, s := range r.Server.Slots {
+			f.Slots = append(f.Slots, s.Name)
 		}
 	}
 	if r.Problem != nil {
-		f.Problem = r.Problem.Text
+		f.Trouble, f.TroubledStep = true, r.Problem.Step
 	}
 	return f
 }

@@ -127,7 +127,11 @@ func confDrift(where, want, have string) []Drift {
 	from, to := confValues(found), confValues(wanted)
 	var drift []Drift
 	for _, name := range changedKeys(from, to) {
-		drift = append(drift, Drift{Where: where, Name: name, Have: from[name], Want: to[name]})
+		x := Drift{Where: where, Name: name, Have: from[name], Want: to[name]}
+		if sensitiveSetting(name) || sensitiveValue(x.Have) {
+			x.Have, x.Want = mask(x.Have), mask(x.Want)
+		}
+		drift = append(drift, x)
 	}
 	if len(drift) == 0 && where == "ram.conf" {
 		drift = append(drift, Drift{Where: "file", Name: where, Have: "edited", Want: "as written by ramd"})

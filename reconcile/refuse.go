@@ -31,12 +31,35 @@ func Refuse(rec *Record, want *spec.Cluster) []Blocked {
 	} else if rec.Primary != "" && primary.Witness {
 		no(rec.Primary, "node %s is the primary and cannot become a witness", rec.Primary)
 	}
+	if short := shortOfStandbys(rec, want); short != "" {
+		no("", "%s", short)
+	}
 	for _, n := range byID(want.Nodes) {
 		for _, reason := range refuseNode(rec, n) {
 			no(n.Name, "%s", reason)
 		}
 	}
 	return refused
+}
+
+// shortOfStandbys is why a sync set can never be in force. Only standbys that can
+// become primary are in it: what only others have would be lost with the primary.
+func shortOfStandbys(rec *Record, want *spec.Cluster) string {
+	k := want.Replication.SyncStandbys
+	if want.Replication.Mode != spec.ModeQuorum || k == 0 {
+		return ""
+	}
+	possible := 0
+	primary := firstPrimary(rec, want)
+	for _, n := range want.Nodes {
+		if n.Electable() && n.Name != primary.Name {
+			possible++
+		}
+	}
+	if k <= possible {
+		return ""
+	}
+	return fmt.Sprintf("replication.sync_standbys is %d, and %d standbys can become primary (those of priority 0 do not count): lower it, raise a priority, or add nodes", k, possible)
 }
 
 func refuseNode(rec *Record, n spec.Node) []string {

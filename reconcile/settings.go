@@ -2,9 +2,9 @@ package reconcile
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/spec"
@@ -39,8 +39,12 @@ func settingsFor(c *spec.Cluster, n spec.Node) map[string]string {
 		// A standby that waits for WAL, or is promoted, looks again at once.
 		"wal_retrieve_retry_interval": "100ms",
 	}
-	maps.Copy(s, c.Postgres.Parameters)
-	maps.Copy(s, n.Parameters)
+	// PostgreSQL takes names in any case, and the last of several lines.
+	for _, parameters := range []map[string]string{c.Postgres.Parameters, n.Parameters} {
+		for name, v := range parameters {
+			s[strings.ToLower(name)] = v
+		}
+	}
 	s["listen_addresses"] = n.Host
 	s["port"] = strconv.Itoa(n.Ports.Postgres)
 	s["cluster_name"] = c.Name
