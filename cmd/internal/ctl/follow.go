@@ -23,14 +23,10 @@ func (a *app) followOnly(ctx context.Context, run uint64, f runFlags) error {
 
 // follow shows a run until it ends or cannot get on, and tells the outcome.
 func (a *app) follow(ctx context.Context, client *api.Client, result applyResult, f runFlags) error {
-	var steps []reconcile.Step
-	if result.Plan != nil {
-		steps = result.Plan.Steps
-	}
 	w := watcher{
 		client: client, pace: a.pace, run: result.Run, timeout: f.timeout,
 		view: render.NewProgress(a.people(), render.ProgressConfig{
-			Style: a.style(), Live: a.sys.InteractiveOut && !a.json(), Size: a.sys.Size, Every: a.pace.report, Steps: steps,
+			Style: a.style(), Live: a.sys.InteractiveOut && !a.json(), Size: a.sys.Size, Every: a.pace.report,
 		}),
 	}
 	end := w.watch(ctx)

@@ -21,9 +21,6 @@ type ProgressConfig struct {
 	Size func() (width, height int)
 	// Every is the time between two lines about the same long step when Live is not set.
 	Every time.Duration
-	// Steps are those of the plan, as far as it is known: a clone says there
-	// where it copies from.
-	Steps []reconcile.Step
 }
 
 // Progress shows a run while it goes on. Steps that end leave a line behind;
@@ -32,7 +29,6 @@ type Progress struct {
 	w      io.Writer
 	screen strings.Builder // what the next flush writes in one piece
 	config ProgressConfig
-	from   map[string]string // by step ID
 
 	states   map[string]reconcile.StepState // what has been told of each step
 	told     map[string]string              // other lines that have been told, by what they are about
@@ -46,11 +42,8 @@ type Progress struct {
 func NewProgress(w io.Writer, config ProgressConfig) *Progress {
 	p := &Progress{
 		w: w, config: config,
-		from: map[string]string{}, states: map[string]reconcile.StepState{},
-		told: map[string]string{}, reported: map[string]time.Time{}, since: map[string]time.Time{},
-	}
-	for _, s := range config.Steps {
-		p.from[s.ID] = s.From
+		states: map[string]reconcile.StepState{},
+		told:   map[string]string{}, reported: map[string]time.Time{}, since: map[string]time.Time{},
 	}
 	return p
 }

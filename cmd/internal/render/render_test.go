@@ -215,7 +215,7 @@ func TestClipCountsWhatIsSeen(t *testing.T) {
 func cloning(done pg.Bytes, state reconcile.StepState) api.RunAnswer {
 	return api.RunAnswer{
 		Run: reconcile.Run{ID: 7, Steps: []reconcile.RunStep{
-			{ID: "clone/b", Kind: reconcile.StepClone, Node: "b", Summary: "clone b from a", State: state},
+			{ID: "clone/b", From: "a", Kind: reconcile.StepClone, Node: "b", Summary: "clone b from a", State: state},
 			{ID: "sync/a", Kind: reconcile.StepSync, Node: "a", Summary: "commits wait for any 1 of b", State: reconcile.StepPending},
 			{ID: "join/d", Kind: reconcile.StepJoin, Node: "d", Summary: "node d joins the cluster", State: reconcile.StepPending},
 		}},
@@ -226,11 +226,9 @@ func cloning(done pg.Bytes, state reconcile.StepState) api.RunAnswer {
 	}
 }
 
-func planned() []reconcile.Step { return []reconcile.Step{{ID: "clone/b", From: "a"}} }
-
 func TestProgressIsALineAtEachTurnInALog(t *testing.T) {
 	var out bytes.Buffer
-	p := NewProgress(&out, ProgressConfig{Every: 10 * time.Second, Steps: planned()})
+	p := NewProgress(&out, ProgressConfig{Every: 10 * time.Second})
 	now := time.Unix(0, 0)
 	for i := range 25 {
 		p.Update(now.Add(time.Duration(i)*time.Second), cloning(pg.Bytes(i)*50*pg.MB, reconcile.StepRunning))
@@ -266,7 +264,7 @@ func TestProgressIsALineAtEachTurnInALog(t *testing.T) {
 func TestProgressIsRedrawnOnATerminal(t *testing.T) {
 	var out bytes.Buffer
 	width := 58
-	p := NewProgress(&out, ProgressConfig{Live: true, Steps: planned(), Size: func() (int, int) { return width, 24 }})
+	p := NewProgress(&out, ProgressConfig{Live: true, Size: func() (int, int) { return width, 24 }})
 	p.Update(time.Unix(0, 0), cloning(412*pg.MB, reconcile.StepRunning))
 	first := `  ...   node b: cloning from a, 412 MB of 1.2 GB [8.0s]
   wait  node d: waits for ramd start --node d on 10.0.0.…

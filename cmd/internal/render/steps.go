@@ -35,14 +35,14 @@ var stepWords = map[reconcile.StepKind]struct{ going, ended string }{
 func (p *Progress) going(s reconcile.RunStep, answer api.RunAnswer) string {
 	activity, busy := answer.Activities[s.Node]
 	if busy && activity.Step == s.Kind && (activity.Total > 0 || activity.Done > 0 || s.Kind == reconcile.StepClone) {
-		return subject(s) + Activity(activity, p.from[s.ID])
+		return subject(s) + Activity(activity, s.From)
 	}
 	words, known := stepWords[s.Kind]
 	switch {
 	case !known:
 		return summary(s)
-	case p.from[s.ID] != "":
-		return subject(s) + words.going + " from " + p.from[s.ID]
+	case s.From != "":
+		return subject(s) + words.going + " from " + s.From
 	}
 	return subject(s) + words.going
 }
@@ -61,8 +61,8 @@ func (p *Progress) ended(s reconcile.RunStep) string {
 	switch {
 	case !known:
 		return summary(s)
-	case p.from[s.ID] != "":
-		return subject(s) + words.ended + " from " + p.from[s.ID]
+	case s.From != "":
+		return subject(s) + words.ended + " from " + s.From
 	}
 	return subject(s) + words.ended
 }
