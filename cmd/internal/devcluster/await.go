@@ -88,6 +88,9 @@ func (p *place) there(ctx context.Context, c *spec.Cluster, run []*started, fres
 		return nil, err.Error(), nil
 	}
 	for _, s := range run {
+		if !p.listens(ask, s.node) {
+			return nil, fmt.Sprintf("ramd of node %s does not listen yet", s.node), nil
+		}
 		if !slices.Contains(members, s.node) {
 			waiting = append(waiting, s.node)
 			continue
@@ -128,14 +131,21 @@ func heard(status reconcile.Status, node string) bool {
 	return slices.ContainsFunc(status.Nodes, func(n reconcile.NodeStatus) bool { return n.Name == node && n.LastSeen >= 0 })
 }
 
+// listens reports whether somebody answers at a node's address; it was free before
+// its ramd was started.
+func (p *place) listens(ctx context.Context, node string) bool {
+	conn, err := netx.Dial(ctx, p.address(node))
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
 // isMember asks the ramd of a node itself; another process than the one that was
 // started does not count.
 func (p *place) isMember(ctx context.Context, node string, pid int) bool {
-	i := slices.IndexFunc(p.Nodes, func(m member) bool { return m.Name == node })
-	if i < 0 {
-		return false
-	}
-	client, err := p.client(p.Nodes[i].Address)
+	client, err := p.client(p.address(node))
 	if err != nil {
 		return false
 	}
@@ -181,6 +191,15 @@ func (p *place) client(addrs ...string) (*api.Client, error) {
 	return api.NewClient(api.ClientConfig{
 		Addrs: addrs, Token: strings.TrimSpace(string(token)), Attempt: 2 * time.Second, Transport: netx.NewTransport(),
 	})
+}
+
+func (p *place) address(node string) string {
+	for _, m := range p.Nodes {
+		if m.Name == node {
+			return m.Address
+		}
+	}
+	return ""
 }
 
 func (p *place) addresses() []string {

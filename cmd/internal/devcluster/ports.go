@@ -69,10 +69,22 @@ func holder(host string, number int) string {
 			continue
 		}
 		pid := strings.Split(descriptor, "/")[2]
-		command, _ := os.ReadFile("/proc/" + pid + "/comm")
-		return fmt.Sprintf(" by process %s (%s)", pid, strings.TrimSpace(string(command)))
+		return fmt.Sprintf(" by process %s (%s)", pid, programName(pid))
 	}
 	return " by a process of another user"
+}
+
+// programName is the kernel's name of a process, or, since that ends after 15
+// characters, the one that it was called by when that begins the same.
+func programName(pid string) string {
+	text, _ := os.ReadFile("/proc/" + pid + "/comm")
+	name := strings.TrimSpace(string(text))
+	line, _ := os.ReadFile("/proc/" + pid + "/cmdline")
+	called, _, _ := strings.Cut(string(line), "\x00")
+	if called = filepath.Base(called); strings.HasPrefix(called, name) {
+		return called
+	}
+	return name
 }
 
 // listening are the sockets that listen on a port at an address or at all

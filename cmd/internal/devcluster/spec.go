@@ -14,7 +14,8 @@ import (
 	"github.com/ramhq/ram/spec/hclspec"
 )
 
-// load reads the spec. What is wrong with it is told on standard error.
+// load reads a usable spec. What is wrong with one that is not is told on standard
+// error.
 func (d *dev) load(path string, f upFlags) (*spec.Cluster, error) {
 	if path == specfile.Stdin {
 		return nil, errors.New("the ramds read the spec themselves, which they cannot do from standard input: write it to a file")
@@ -23,13 +24,12 @@ func (d *dev) load(path string, f upFlags) (*spec.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(findings) > 0 {
+	// Warnings are the plan's to tell.
+	if findings.HasErrors() {
 		if err := findings.Render(d.Stderr, hclspec.RenderOptions{Color: d.Style().Color}); err != nil {
 			return nil, err
 		}
 		fmt.Fprintln(d.Stderr)
-	}
-	if findings.HasErrors() {
 		return nil, errors.New("the spec cannot be used: put right what is said above, nothing was started")
 	}
 	return loaded.Spec, nil

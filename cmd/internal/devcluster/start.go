@@ -22,12 +22,8 @@ type started struct {
 	err   error
 }
 
-// ramdProgram is the ramd beside this ramctrl, or the one in PATH.
-func ramdProgram(path string) (string, error) {
-	own, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
+// ramdProgram is the ramd beside a ramctrl, or the first one in PATH.
+func ramdProgram(own, path string) (string, error) {
 	if real, err := filepath.EvalSymlinks(own); err == nil {
 		own = real
 	}

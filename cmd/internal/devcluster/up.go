@@ -31,7 +31,11 @@ func (d *dev) up(ctx context.Context, path string, f upFlags) error {
 	if err != nil {
 		return err
 	}
-	program, err := ramdProgram(d.getenv("PATH"))
+	own, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	program, err := ramdProgram(own, d.getenv("PATH"))
 	if err != nil {
 		return err
 	}
@@ -55,7 +59,18 @@ func (d *dev) up(ctx context.Context, path string, f upFlags) error {
 	if err != nil {
 		return fmt.Errorf("%w\n%s removes what was started; %s tries again", err, d.command("dev", "down", near(p.Spec)), d.command("dev", "up", near(p.Spec)))
 	}
-	d.next(p, run, waiting, time.Since(began))
+	switch took := render.Elapsed(time.Since(began)); {
+	case len(run) == 0:
+		d.say("%s", d.Style().Good("All of it runs already."))
+	case fresh:
+		d.say("%s", d.Style().Good("The cluster has formed after "+took+"."))
+	default:
+		d.say("%s", d.Style().Good(fmt.Sprintf("%s started after %s.", count(len(run), "ramd"), took)))
+	}
+	if len(waiting) > 0 {
+		d.say("Node %s becomes a member when a spec that has it is applied.", strings.Join(waiting, ", "))
+	}
+	d.next(p)
 	return nil
 }
 
@@ -166,17 +181,7 @@ func (d *dev) emptied(p *place) error {
 }
 
 // next says what can be done with the cluster.
-func (d *dev) next(p *place, run []*started, waiting []string, took time.Duration) {
-	style := d.Style()
-	switch {
-	case len(run) == 0:
-		d.say("%s", style.Good("All of it runs already."))
-	default:
-		d.say("%s", style.Good(fmt.Sprintf("The cluster is there after %s.", render.Elapsed(took))))
-	}
-	if len(waiting) > 0 {
-		d.say("Node %s becomes a member when a spec that has it is applied.", strings.Join(waiting, ", "))
-	}
+func (d *dev) next(p *place) {
 	path := near(p.Spec)
 	lines := [][2]string{{fmt.Sprintf(`eval "$(%s)"`, d.command("dev", "env", path)), "lead ramctrl in this shell to it"}}
 	if p.Watch {
@@ -195,7 +200,7 @@ func (d *dev) next(p *place, run []*started, waiting []string, took time.Duratio
 	}
 	d.say("\nNext:")
 	for _, line := range lines {
-		d.say("  %-*s  %s", width, line[0], style.Faint("# "+line[1]))
+		d.say("  %-*s  %s", width, line[0], d.Style().Faint("# "+line[1]))
 	}
 }
 
