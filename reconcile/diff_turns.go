@@ -119,12 +119,13 @@ func (d *differ) order() {
 		case s.Kind == StepRestart && s.effect != nil:
 			s.After = append(s.After, copies...)
 		case slices.Contains(d.held, s.ID) && s.Waits == "":
+			first := fmt.Sprintf("node %s to go first", d.primary.Name)
 			s.After = d.has(restart)
 			if s.Node == d.primary.Name {
-				s.After = d.has(d.restarted...)
+				s.After, first = d.has(d.restarted...), "the standbys to go first"
 			}
 			if len(s.After) == 0 {
-				s.Waits = "the primary and its standbys to have room for each other"
+				s.Waits = first
 			}
 		}
 	}
