@@ -111,6 +111,12 @@ func (n *network) dialFrom(from string) func(context.Context, string) (net.Conn,
 	}
 }
 
+func (n *network) name(address, name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.names[address] = name
+}
+
 func (n *network) cutOff(name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -142,7 +148,8 @@ type cluster struct {
 	t       *testing.T
 	network *network
 	log     *logSink
-	nodes   map[string]*node
+	nodes   map[string]*node // those that the test still looks at
+	made    []*node          // all
 }
 
 // logSink keeps the log for a test that fails.
@@ -176,7 +183,7 @@ func newCluster(t *testing.T, names ...string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, network: newNetwork(), log: &logSink{}, nodes: map[string]*node{}}
 	t.Cleanup(func() {
-		for _, n := range c.nodes {
+		for _, n := range c.made {
 			n.Close()
 		}
 		if t.Failed() {
@@ -193,7 +200,7 @@ func newCluster(t *testing.T, names ...string) *cluster {
 func (c *cluster) add(name string) *node {
 	c.t.Helper()
 	bind := freeAddress(c.t)
-	c.network.names[bind] = name
+	c.network.name(bind, name)
 	n := &node{name: name, config: Config{
 		Dir: filepath.Join(c.t.TempDir(), "raft"), Cluster: "demo", Name: name, Bind: bind, Version: "0.1",
 		Secret:     func() []byte { return testSecret },
@@ -203,6 +210,7 @@ func (c *cluster) add(name string) *node {
 		Dial:       c.network.dialFrom(name),
 	}}
 	c.nodes[name] = n
+	c.made = append(c.made, n)
 	c.open(n)
 	return n
 }

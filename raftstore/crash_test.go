@@ -63,9 +63,11 @@ func proposeUntilKilled(text string) error {
 	if err := store.Bootstrap(ctx, child.Members); err != nil && err != ErrHasState {
 		return err
 	}
+	number := 0 // of all leaderships of this process: no command is proposed twice
 	return store.Lead(ctx, func(ctx context.Context) error {
-		for i := 0; ; i++ {
-			command := fmt.Sprintf("%s-%d-%d", store.name, os.Getpid(), i)
+		for {
+			number++
+			command := fmt.Sprintf("%s-%d-%d", store.name, os.Getpid(), number)
 			place, err := store.Propose(ctx, []byte(command))
 			if ctx.Err() != nil || err != nil {
 				return ErrNotLeader // and look again

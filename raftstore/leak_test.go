@@ -66,8 +66,8 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 							if errors.Is(err, ErrClosed) {
 								return
 							}
-							if n.Err() != nil {
-								return
+							if err != nil {
+								time.Sleep(time.Millisecond)
 							}
 						}
 					}()

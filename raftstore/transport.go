@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"io"
+	"sync"
 
 	"github.com/hashicorp/raft"
 )
@@ -22,6 +23,31 @@ func targetOf(id raft.ServerID, address raft.ServerAddress) raft.ServerAddress {
 // incarnation of its receiver.
 type transport struct {
 	*raft.NetworkTransport
+	heartbeats *heartbeats
+}
+
+// heartbeats are answered on the connections' own goroutines, so that a slow disk
+// does not hold them up. Raft's Shutdown does not wait for those, and one that
+// brings a new term writes to the log's file: they must be over before it is closed.
+type heartbeats struct {
+	mu   sync.RWMutex // held for reading while one is answered
+	over bool
+}
+
+func (h *heartbeats) guard(answer func(raft.RPC)) func(raft.RPC) {
+	return func(rpc raft.RPC) {
+		h.mu.RLock()
+		defer h.mu.RUnlock()
+		if !h.over {
+			answer(rpc)
+		}
+	}
+}
+
+func (h *heartbeats) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.over = true
 }
 
 // maxPool is how many idle connections are kept per member: replication and heartbeat
@@ -29,14 +55,31 @@ type transport struct {
 const maxPool = 3
 
 func newTransport(stream *stream, cfg Config, logger *raftLogger) transport {
-	return transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	network := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: stream, MaxPool: maxPool, Timeout: cfg.Timeouts.rpcTimeout(), Logger: logger,
-	})}
+	})
+	return transport{NetworkTransport: network, heartbeats: &heartbeats{}}
 }
 
-// AppendEntriesPipeline implements raft.Transport.
-func (t transport) AppendEntriesPipeline(id raft.ServerID, address raft.ServerAddress) (raft.AppendPipeline, error) {
-	return t.NetworkTransport.AppendEntriesPipeline(id, targetOf(id, address))
+// SetHeartbeatHandler implements raft.Transport.
+func (t transport) SetHeartbeatHandler(answer func(raft.RPC)) {
+	t.NetworkTransport.SetHeartbeatHandler(t.heartbeats.guard(answer))
+}
+
+// Close implements raft.WithClose: no connection, and no use of the log by one, is
+// left. A second call does nothing.
+func (t transport) Close() error {
+	t.heartbeats.end()
+	return t.NetworkTransport.Close()
+}
+
+// AppendEntriesPipeline implements raft.Transport; there is none. When a follower
+// refuses an entry, the one goroutine that could close raft's pipeline may wait
+// for ever in the pipeline itself: that follower then hears heartbeats but gets no
+// entry until the leader's process ends, and Shutdown hangs
+// (hashicorp/raft issue 612; seen here with 1.8.0).
+func (t transport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
+	return nil, raft.ErrPipelineReplicationNotSupported
 }
 
 // AppendEntries implements raft.Transport.
