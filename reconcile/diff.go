@@ -80,6 +80,8 @@ type differ struct {
 
 	cloning   []string // IDs of clone steps, in order
 	restarted []string // IDs of the standbys' restart steps, in order
+	going     []string // IDs of restart steps that begin now; at most one
+	later     []Step   // restarts of nodes that are still to be copied
 	held      []string // IDs of configure steps that other steps hold back
 	leavers   []string // names, sorted; nil until asked for
 	voting    []string // IDs of steps that change Raft's voters now

@@ -97,6 +97,11 @@ func (d *differ) standbysBehind(final Assignment) bool {
 	if len(d.has(d.restarted...)) > 0 {
 		return true
 	}
+	for _, name := range d.leaving() {
+		if !d.gone(name) {
+			return true // what it needs is not looked after any more: it stops first
+		}
+	}
 	primary := d.rec.Assignments[d.primary.Name]
 	for _, n := range d.nodes {
 		issued := d.rec.Assignments[n.Name]

@@ -175,7 +175,12 @@ func (d *differ) configure(n spec.Node, view NodeView, issued, final Assignment)
 	}
 	r := view.Report
 	applied := r.Written >= issued.Serial && (r.Server.State != pg.ServerRunning || settled(view, issued))
-	drift := slices.Concat(r.Drift, slotDrift(issued, r))
+	drift := slotDrift(issued, r)
+	if r.Server.State == pg.ServerRunning {
+		// Before a start the agent writes all files anyway, those of a fresh copy
+		// first of all: they are another node's.
+		drift = slices.Concat(r.Drift, drift)
+	}
 	switch {
 	case !issued.same(staged):
 		s.Reason = d.differences(issued, staged)
@@ -187,6 +192,9 @@ func (d *differ) configure(n spec.Node, view NodeView, issued, final Assignment)
 		s.Reason = d.differences(issued, final)
 	case !applied && d.partOfAnother(n, view, issued):
 		return
+	case !applied && r.Serial == issued.Serial && len(r.Drift) > 0:
+		d.drifted(n, r.Drift)
+		s.Reason = "changed by hand: " + driftNames(r.Drift)
 	case !applied:
 		s.Reason = "the agent is at it"
 	case len(drift) > 0:
@@ -360,6 +368,7 @@ func (d *differ) restart(n spec.Node, view NodeView, issued, final Assignment) {
 		s.After = d.has(configure)
 	}
 	restarts := d.restarts(issued.Settings, final.Settings)
+	pending := pendingRestart(r)
 	switch {
 	case !view.Reported && len(restarts) == 0:
 		return // nothing is known of it
@@ -369,8 +378,8 @@ func (d *differ) restart(n spec.Node, view NodeView, issued, final Assignment) {
 		// The port is on the server's command line, which no reload changes.
 		s.Reason = "port"
 		s.effect = askRestart(n.Name, issued)
-	case len(r.Server.PendingRestart) > 0 && r.Started < issued.Serial:
-		s.Reason = strings.Join(r.Server.PendingRestart, ", ")
+	case len(pending) > 0 && r.Started < issued.Serial:
+		s.Reason = strings.Join(pending, ", ")
 		s.effect = askRestart(n.Name, issued)
 	case len(restarts) > 0 && held && n.Name != d.primary.Name:
 		// One more restart, which comes after the primary's.
@@ -381,8 +390,8 @@ func (d *differ) restart(n spec.Node, view NodeView, issued, final Assignment) {
 	case len(restarts) > 0:
 		s.Reason = strings.Join(restarts, ", ")
 		s.After = d.has(configure)
-	case len(r.Server.PendingRestart) > 0:
-		d.block(n.Name, "settings of node %s still wait for a restart after one: %s", n.Name, strings.Join(r.Server.PendingRestart, ", "))
+	case len(pending) > 0:
+		d.block(n.Name, "settings of node %s still wait for a restart after one: %s", n.Name, strings.Join(pending, ", "))
 		return
 	case d.rec.Wishes[n.Name].Restart:
 		s.Reason = "an operator asked for it"
@@ -396,6 +405,14 @@ func (d *differ) restart(n spec.Node, view NodeView, issued, final Assignment) {
 	if n.Name != d.primary.Name {
 		d.restarted = append(d.restarted, s.ID)
 	}
+}
+
+// pendingRestart names the settings that wait for a restart, but for those that
+// were changed by hand: they go back without one.
+func pendingRestart(r Report) []string {
+	return slices.DeleteFunc(slices.Clone(r.Server.PendingRestart), func(name string) bool {
+		return slices.ContainsFunc(r.Drift, func(x Drift) bool { return x.Name == name })
+	})
 }
 
 // afterLoading has a standby's restart wait for nodes before it that are loading

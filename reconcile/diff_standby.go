@@ -102,11 +102,11 @@ func (d *differ) clone(n spec.Node, view NodeView, issued Assignment, reason str
 	}
 	d.add(s)
 	if later := d.restarts(a.Settings, final.Settings); len(later) > 0 {
-		d.add(Step{
+		d.later = append(d.later, Step{
 			ID: stepID(StepRestart, n.Name), Kind: StepRestart, Node: n.Name,
 			Summary: fmt.Sprintf("restart PostgreSQL on %s", n.Name),
 			Reason:  strings.Join(later, ", "),
-			After:   d.has(s.ID),
+			After:   []string{s.ID},
 		})
 	}
 	if p := view.Report.Problem; view.Reachable && p != nil {

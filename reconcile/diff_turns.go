@@ -24,11 +24,16 @@ func (d *differ) takeTurn(n spec.Node, s *Step) {
 	if n.Name == d.primary.Name || d.serves(n) {
 		s.After = append(s.After, d.turn(n)...)
 		other = cmp.Or(other, d.unhealthy(n.Name))
+	} else {
+		// It is down already and may need the restart to come back, as may others:
+		// waiting for each other to be healthy they would wait for ever.
+		s.After = append(s.After, d.going...)
 	}
-	// Else it is down already and may need the restart to come back, as may
-	// others: waiting for each other they would wait for ever.
-	if other != "" {
+	switch {
+	case other != "":
 		s.Waits, s.effect = fmt.Sprintf("node %s to be healthy: two servers are not taken down at a time", other), nil
+	case len(s.After) == 0:
+		d.going = append(d.going, s.ID)
 	}
 }
 
@@ -102,7 +107,7 @@ func otherThan(names []string, than string) string {
 	return ""
 }
 
-// order adds what steps wait for that were planned after them: a restart waits
+// order adds what comes last, and what steps wait for that were planned after them: a restart waits
 // for copies that are being made, which it would take the source or the peer away
 // from, and a configuration that is held back waits for the restart that frees it.
 func (d *differ) order() {
@@ -113,6 +118,10 @@ func (d *differ) order() {
 		}
 	}
 	restart := stepID(StepRestart, d.primary.Name)
+	for _, s := range d.later {
+		s.After = append(s.After, d.has(restart)...)
+		d.add(s)
+	}
 	for i := range d.plan.Steps {
 		s := &d.plan.Steps[i]
 		switch {

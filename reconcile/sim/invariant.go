@@ -60,8 +60,14 @@ func (w *World) beforeStop(h *host, step reconcile.StepKind) {
 	w.down[h.name] = step
 }
 
+// serves reports whether a server is back from a restart: a standby streams, or
+// has nothing to stream from.
 func (w *World) serves(h *host) bool {
-	return h.server != nil && (!h.server.recovery || h.server.receiver.Streaming())
+	if h.server == nil {
+		return false
+	}
+	up := w.hosts[w.Record.Primary]
+	return !h.server.recovery || h.server.receiver.Streaming() || up == nil || up.server == nil
 }
 
 // leaves checks that no commit waits for a node that goes.
