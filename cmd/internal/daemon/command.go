@@ -197,7 +197,7 @@ func followLevel(ctx context.Context, hup <-chan os.Signal, gate *levelGate, f s
 			log.Warn().Err(err).Msg("log level stays as it is")
 			continue
 		}
-		log.WithLevel(zerolog.InfoLevel).Str("level", strings.TrimSpace(level)).Msg("log level")
+		log.WithLevel(zerolog.InfoLevel).Str("now", strings.TrimSpace(level)).Msg("log level changed")
 	}
 }
 
