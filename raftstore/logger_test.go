@@ -52,8 +52,8 @@ func TestRaftsLogIsForDebuggingExceptErrorsOncePerPeer(t *testing.T) {
 func plain(out *bytes.Buffer) zerolog.ConsoleWriter {
 	return zerolog.ConsoleWriter{
 		Out: out, NoColor: true,
-		PartsOrder:    []string{zerolog.LevelFieldName},
-		FormatLevel:   func(level any) string { return fmt.Sprint(level) },
+		PartsOrder:  []string{zerolog.LevelFieldName},
+		FormatLevel: func(level any) string { return fmt.Sprint(level) },
 		FormatExtra: func(fields map[string]any, line *bytes.Buffer) error {
 			_, err := fmt.Fprintf(line, " %v", fields[zerolog.MessageFieldName])
 			return err
