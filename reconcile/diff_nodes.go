@@ -368,7 +368,7 @@ func (d *differ) restart(n spec.Node, view NodeView, issued, final Assignment) {
 		s.After = d.has(configure)
 	}
 	restarts := d.restarts(issued.Settings, final.Settings)
-	pending := pendingRestart(r)
+	pending := pendingRestart(issued, r)
 	switch {
 	case !view.Reported && len(restarts) == 0:
 		return // nothing is known of it
@@ -407,9 +407,13 @@ func (d *differ) restart(n spec.Node, view NodeView, issued, final Assignment) {
 	}
 }
 
-// pendingRestart names the settings that wait for a restart, but for those that
-// were changed by hand: they go back without one.
-func pendingRestart(r Report) []string {
+// pendingRestart names the settings that wait for a restart, as far as they are
+// known: what was changed by hand goes back without one, and a server that has yet
+// to load its configuration speaks of an older one.
+func pendingRestart(issued Assignment, r Report) []string {
+	if r.Loaded < issued.Serial {
+		return nil
+	}
 	return slices.DeleteFunc(slices.Clone(r.Server.PendingRestart), func(name string) bool {
 		return slices.ContainsFunc(r.Drift, func(x Drift) bool { return x.Name == name })
 	})

@@ -61,7 +61,12 @@ SELECT slot_name, active, coalesce(restart_lsn::text, ''), coalesce(wal_status, 
 FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT temporary ORDER BY slot_name`
 
 	settingsQuery = `SELECT n, current_setting(n, true) FROM unnest($1::text[]) n`
-	pendingQuery  = `SELECT coalesce(array_agg(name ORDER BY name), '{}') FROM pg_settings WHERE pending_restart`
+
+	// PostgreSQL goes on calling a setting pending that was in a file and is gone from
+	// it again before a restart: its default is what runs, and a restart changes nothing.
+	pendingQuery = `
+SELECT coalesce(array_agg(name ORDER BY name), '{}') FROM pg_settings s WHERE pending_restart
+  AND NOT (source = 'default' AND NOT EXISTS (SELECT FROM pg_file_settings f WHERE lower(f.name) = lower(s.name)))`
 
 	// A segment's name is its timeline and its number in two halves.
 	oldestQuery = `

@@ -41,8 +41,11 @@ type host struct {
 	inspected time.Time
 	aside     bool
 	advanced  time.Time
-	watching  <-chan struct{}
-	closed    chan struct{}
+	// role is how the replication role was when it was looked at last.
+	role     instance.RoleState
+	roleSeen time.Time
+	watching <-chan struct{}
+	closed   chan struct{}
 }
 
 // Timings of the local server.
@@ -155,7 +158,9 @@ func (h *host) Look(ctx context.Context, a reconcile.Assignment) (reconcile.Loca
 	}
 	probe, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	if l.Server, err = inst.Probe(probe, reconcile.WatchedSettings()); err != nil {
+	l.Server, err = inst.Probe(probe, reconcile.WatchedSettings())
+	if lost := l.Server.State == pg.ServerHung && !l.Server.Guarded; err != nil && !lost {
+		// A server whose guard and socket are lost, as by an rm -r, cannot tell more.
 		return l, err
 	}
 	if l.Data, err = h.inspect(ctx, inst, l.Server.State); err != nil {
@@ -167,16 +172,18 @@ func (h *host) Look(ctx context.Context, a reconcile.Assignment) (reconcile.Loca
 		}
 	}
 	l.Written = reconcile.WrittenSerial(l.Files)
-	if l.Written == a.Serial && a.Serial > 0 {
+	l.Loaded = serial(l.Server, reconcile.SerialSetting)
+	// What was loaded had been written: files that do not say so were changed.
+	if a.Serial > 0 && (l.Written == a.Serial || l.Loaded == a.Serial) {
 		l.Drift = reconcile.FindDrift(a, reconcile.Paths{Passfile: inst.PasswordFile()}, l.Files)
 	}
-	l.Loaded = serial(l.Server, reconcile.SerialSetting)
 	l.Started = serial(l.Server, reconcile.StartedSetting)
 	h.mu.Lock()
 	l.Settled, l.Aside = h.settled, h.aside
 	h.watchExit()
 	h.mu.Unlock()
 	h.advanceSlots(ctx, inst, l)
+	l.Drift = append(l.Drift, h.roleDrift(ctx, inst, a, l)...)
 	return l, nil
 }
 
@@ -207,6 +214,42 @@ func (h *host) inspect(ctx context.Context, inst *instance.Instance, state pg.Se
 	h.looked, h.stale, h.inspected = data, false, time.Now()
 	h.aside = inst.HasAside()
 	return data, nil
+}
+
+// roleEvery is how often the primary looks whether standbys can still log in.
+const roleEvery = 10 * time.Second
+
+// roleDrift is a replication role that somebody dropped or changed on a primary
+// that was settled.
+func (h *host) roleDrift(ctx context.Context, inst *instance.Instance, a reconcile.Assignment, l reconcile.Local) []reconcile.Drift {
+	if a.Role != reconcile.RolePrimary || l.Server.State != pg.ServerRunning || l.Server.Recovery || l.Settled < a.Serial {
+		return nil
+	}
+	h.mu.Lock()
+	due := time.Since(h.roleSeen) > roleEvery
+	h.mu.Unlock()
+	if secrets, ok := h.secrets(); due && ok {
+		role, err := inst.ReplicationRole(ctx, reconcile.ReplicationRole, secrets.Replication)
+		if err != nil {
+			h.log.Debug().Err(err).Msg("could not look at the replication role")
+			role = instance.RoleRight
+		}
+		h.sawRole(role)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.role == "" || h.role == instance.RoleRight {
+		return nil
+	}
+	return []reconcile.Drift{{
+		Where: "role", Name: reconcile.ReplicationRole, Have: string(h.role), Want: string(instance.RoleRight),
+	}}
+}
+
+func (h *host) sawRole(role instance.RoleState) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.role, h.roleSeen = role, time.Now()
 }
 
 // advanceEvery is how often a standby moves the slots that it keeps for the others.
@@ -249,10 +292,7 @@ func (h *host) Do(ctx context.Context, a reconcile.Assignment, act reconcile.Act
 	case reconcile.ActWrite:
 		return h.write(inst, a)
 	case reconcile.ActStart:
-		return inst.Start(ctx, instance.StartOptions{
-			Args:    map[string]string{reconcile.StartedSetting: strconv.FormatUint(a.Serial, 10)},
-			Timeout: startTimeout,
-		})
+		return h.launch(ctx, inst, a)
 	case reconcile.ActStop:
 		return inst.Stop(ctx, guard.Fast, stopTimeout)
 	case reconcile.ActReload:
@@ -294,6 +334,22 @@ func (h *host) clone(ctx context.Context, inst *instance.Instance, a reconcile.A
 			"application_name": pg.ApplicationName(h.name),
 		},
 		Password: secrets.Replication, Slot: a.Upstream.Slot, Files: h.files(inst, a), Progress: progress,
+	})
+}
+
+// launch starts the server. Its configuration may be older than the file with the
+// password that it names, which is not in the data directory.
+func (h *host) launch(ctx context.Context, inst *instance.Instance, a reconcile.Assignment) error {
+	secrets, ok := h.secrets()
+	if !ok {
+		return errNoSecrets
+	}
+	if err := h.keepPassword(inst, secrets); err != nil {
+		return err
+	}
+	return inst.Start(ctx, instance.StartOptions{
+		Args:    map[string]string{reconcile.StartedSetting: strconv.FormatUint(a.Serial, 10)},
+		Timeout: startTimeout,
 	})
 }
 
@@ -353,6 +409,7 @@ func (h *host) settle(ctx context.Context, inst *instance.Instance, a reconcile.
 		if err := inst.EnsureReplicationRole(ctx, reconcile.ReplicationRole, secrets.Replication); err != nil {
 			return err
 		}
+		h.sawRole(instance.RoleRight)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -372,11 +429,12 @@ func (h *host) stopServer(ctx context.Context) error {
 // retire stops PostgreSQL and sets its data aside after this node was removed
 // without being asked. Data of another cluster is not touched.
 func (h *host) retire(ctx context.Context, id pg.SystemID) {
-	a := reconcile.Assignment{Role: reconcile.RoleRetired, Serial: 1}
+	a := reconcile.Assignment{Role: reconcile.RoleRetired, Serial: 1, SystemID: id}
 	for ctx.Err() == nil {
 		l, err := h.Look(ctx, a)
 		if err == nil {
 			if l.Data.State == pg.DirCluster && (id == 0 || l.Data.SystemID != id) {
+				h.log.Warn().Stringer("system_id", l.Data.SystemID).Msg("the data directory is not known to be this cluster's, and left as it is")
 				return
 			}
 			act := reconcile.NextAct(a, l)
