@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/spec"
 )
 
@@ -54,9 +53,6 @@ func forces(object, attribute string, action Action, major int) string {
 	case !isParameter:
 		return ""
 	case needsRestart(name, major):
-		return "restart"
-	}
-	if s, ok := pg.LookupSetting(name, major); ok && s.Context == pg.ContextPostmaster {
 		return "restart"
 	}
 	return "reload"
