@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/ramhq/ram/pg"
 )
 
 // identity is what a ramd knows of its cluster before it has the record: how to
@@ -18,6 +20,10 @@ import (
 type identity struct {
 	ClusterID string `json:"cluster_id"`
 	PeerToken string `json:"peer_token"`
+	// SystemID is that of the cluster's data, zero until it has some. A node that is
+	// removed while it is down never sees the record again, and must still be able to
+	// tell its cluster's data from others'.
+	SystemID pg.SystemID `json:"system_id,omitempty"`
 }
 
 func identityPath(dataDir string) string { return filepath.Join(dataDir, "identity.json") }

@@ -19,6 +19,7 @@ import (
 	"github.com/ramhq/ram/cmd/internal/api"
 	"github.com/ramhq/ram/cmd/internal/buildinfo"
 	"github.com/ramhq/ram/cmd/internal/netx"
+	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/raftstore"
 	"github.com/ramhq/ram/reconcile"
 	"github.com/ramhq/ram/reconcile/agent"
@@ -187,6 +188,15 @@ func (l *life) setIdentity(id identity) error {
 	return nil
 }
 
+func (l *life) keepSystemID(system pg.SystemID) error {
+	id := l.identity()
+	if id.SystemID == system {
+		return nil
+	}
+	id.SystemID = system
+	return l.setIdentity(id)
+}
+
 func (l *life) peerToken() string { return l.identity().PeerToken }
 
 func (l *life) raftSecret() []byte {
@@ -215,12 +225,18 @@ func (l *life) removed(why string) {
 	l.remove(errRemoved)
 }
 
-// keepTokens writes the admin token beside the data as soon as it is known.
+// keepTokens writes the admin token and the system identifier beside the data as
+// soon as they are known.
 func (l *life) keepTokens(ctx context.Context) error {
 	for {
 		changed := l.machine.Changed()
 		if secrets, ok := l.secrets(); ok {
-			return writeSecretFile(filepath.Join(l.dataDir, "admin.token"), secrets.AdminToken)
+			if err := writeSecretFile(filepath.Join(l.dataDir, "admin.token"), secrets.AdminToken); err != nil {
+				return err
+			}
+		}
+		if id := l.machine.Record().SystemID; id != 0 {
+			return l.keepSystemID(id)
 		}
 		select {
 		case <-ctx.Done():
