@@ -75,6 +75,9 @@ func NextAct(a Assignment, l Local) Act {
 	case pg.ServerRunning:
 		return tendServer(a, l)
 	case pg.ServerHung:
+		if !l.Server.Guarded {
+			return Act{Kind: ActStop, Step: StepStart, Reason: "it was not started by ramd's guard, and does not answer"}
+		}
 		return Act{Kind: ActFail, Step: StepStart, Reason: "PostgreSQL accepts connections and does not answer: see its log, and the host's disk"}
 	default:
 		return Act{}

@@ -74,6 +74,19 @@ func (i *Instance) DropSlot(ctx context.Context, name string) error {
 	})
 }
 
+// FreeSlot ends the connection of whoever streams through a slot, so that it can be
+// dropped before they are back. A slot that nobody uses is free.
+func (i *Instance) FreeSlot(ctx context.Context, name string) error {
+	return i.withSession(ctx, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
+			WHERE slot_name = $1 AND active_pid IS NOT NULL`, name)
+		if err != nil {
+			return fmt.Errorf("free replication slot %s: %w", name, err)
+		}
+		return nil
+	})
+}
+
 // AdvanceSlot moves a slot that nobody uses forward to a position, so that it does
 // not keep WAL that its member has already; PostgreSQL itself stops at what it has
 // replayed or flushed. A slot never goes back. One that is not there, is in use or

@@ -388,7 +388,7 @@ func (h *host) reload(ctx context.Context, inst *instance.Instance, a reconcile.
 
 func changeSlots(ctx context.Context, inst *instance.Instance, act reconcile.Act) error {
 	for _, name := range act.Drop {
-		if err := inst.DropSlot(ctx, name); err != nil {
+		if err := dropSlot(ctx, inst, name); err != nil {
 			return err
 		}
 	}
@@ -398,6 +398,22 @@ func changeSlots(ctx context.Context, inst *instance.Instance, act reconcile.Act
 		}
 	}
 	return nil
+}
+
+// dropSlot drops a slot that no member is to use any more. The server of a node that
+// was removed while its ramd was down may go on streaming through it, and comes
+// back whenever it is cut off: cutting and dropping are tried until they meet.
+func dropSlot(ctx context.Context, inst *instance.Instance, name string) error {
+	for range 20 {
+		if err := inst.DropSlot(ctx, name); !errors.Is(err, instance.ErrSlotActive) {
+			return err
+		}
+		if err := inst.FreeSlot(ctx, name); err != nil {
+			return err
+		}
+		sleep(ctx, 10*time.Millisecond) // its process takes a moment to end
+	}
+	return inst.DropSlot(ctx, name)
 }
 
 func (h *host) settle(ctx context.Context, inst *instance.Instance, a reconcile.Assignment) error {
