@@ -113,20 +113,28 @@ func TestClusterShapes(t *testing.T) {
 		roles  string
 	}{
 		{
-			"one node alone", cluster.Spec{Nodes: []string{"a"}, Cluster: "  replication { sync_standbys = 0 }"},
-			[]string{"a"}, "primary",
+			"one node alone",
+			cluster.Spec{Nodes: []string{"a"}, Cluster: "  replication { sync_standbys = 0 }"},
+			[]string{"a"},
+			"primary",
 		},
 		{
-			"four nodes", cluster.Spec{Nodes: []string{"a", "b", "c", "d"}},
-			[]string{"a", "b", "c", "d"}, "primary standby standby standby",
+			"four nodes",
+			cluster.Spec{Nodes: []string{"a", "b", "c", "d"}},
+			[]string{"a", "b", "c", "d"},
+			"primary standby standby standby",
 		},
 		{
-			"five nodes, one a witness", cluster.Spec{Nodes: []string{"a", "b", "c", "d", "w"}, Witnesses: []string{"w"}},
-			[]string{"a", "b", "c", "d", "w"}, "primary standby standby standby witness",
+			"five nodes, one a witness",
+			cluster.Spec{Nodes: []string{"a", "b", "c", "d", "w"}, Witnesses: []string{"w"}},
+			[]string{"a", "b", "c", "d", "w"},
+			"primary standby standby standby witness",
 		},
 		{
-			"six nodes, the sixth has no vote", cluster.Spec{Nodes: []string{"a", "b", "c", "d", "e", "f"}},
-			[]string{"a", "b", "c", "d", "e"}, "primary standby standby standby standby standby",
+			"six nodes, the sixth has no vote",
+			cluster.Spec{Nodes: []string{"a", "b", "c", "d", "e", "f"}},
+			[]string{"a", "b", "c", "d", "e"},
+			"primary standby standby standby standby standby",
 		},
 	} {
 		t.Run(shape.name, func(t *testing.T) {

@@ -223,3 +223,25 @@ func (c *Cluster) Leader() string {
 	})
 	return leader
 }
+
+// MoveLeader makes a node the Raft leader, by killing the ramd of whoever leads until
+// the others elect that one. All are running again when it returns.
+func (c *Cluster) MoveLeader(to string) {
+	c.t.Helper()
+	for range 30 {
+		leader := c.Leader()
+		if leader == to {
+			return
+		}
+		c.Kill9(leader)
+		c.Await("another node leads", func(s reconcile.Status) error {
+			if s.Raft.Leader == "" || s.Raft.Leader == leader {
+				return fmt.Errorf("the leader is %q", s.Raft.Leader)
+			}
+			return nil
+		})
+		c.Start(leader)
+		c.AwaitConverged()
+	}
+	c.t.Fatalf("node %s does not become the Raft leader\n%s", to, c.Picture())
+}

@@ -62,10 +62,18 @@ func (c *Cluster) AwaitToken(node string) {
 }
 
 // AwaitConverged waits until the cluster is as its spec says and nothing is left
-// to do.
+// to do. What the status tells was seen after the call.
 func (c *Cluster) AwaitConverged() reconcile.Status {
 	c.t.Helper()
-	return c.Await("the cluster converges", Converged)
+	begun := time.Now()
+	return c.Await("the cluster converges", func(s reconcile.Status) error {
+		for _, n := range s.Nodes {
+			if n.LastSeen < 0 || n.LastSeen >= time.Since(begun).Milliseconds() {
+				return fmt.Errorf("node %s was seen %d ms ago", n.Name, n.LastSeen)
+			}
+		}
+		return Converged(s)
+	})
 }
 
 // Converged is the condition of AwaitConverged.

@@ -314,28 +314,6 @@ func (c *Cluster) KillTree(names ...string) {
 	c.CheckNoProcess(names...)
 }
 
-// WipeRamd removes what a stopped ramd keeps for itself, but for a data directory
-// of PostgreSQL inside.
-func (c *Cluster) WipeRamd(name string) {
-	c.t.Helper()
-	if c.nodes[name].runs() {
-		c.t.Fatalf("ramd of node %s runs: stop it before its directory is wiped", name)
-	}
-	entries, err := os.ReadDir(c.StateDir(name))
-	c.must(err)
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), "postgres") {
-			c.must(os.RemoveAll(filepath.Join(c.StateDir(name), e.Name())))
-		}
-	}
-}
-
-// WipeData removes a data directory of PostgreSQL that no process works in.
-func (c *Cluster) WipeData(name string) {
-	c.t.Helper()
-	c.must(os.RemoveAll(c.DataDir(name)))
-}
-
 // finish ends everything and looks at what is left.
 func (c *Cluster) finish() {
 	defer c.release()
