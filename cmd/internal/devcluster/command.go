@@ -75,7 +75,8 @@ func (d *dev) upCommand() *cobra.Command {
 		Short: "Start a ramd for every node of a spec, and wait until they are a cluster",
 		Long: `Start a ramd for every node of the spec in the background and wait until they have
 formed the cluster. What runs already is left alone, so that it also starts what is
-missing: a node that was added to the spec, a ramd that was killed.
+missing: a node that was added to the spec, a ramd that was killed. Flags that are
+not given are those of the last time.
 
 PostgreSQL is set up by ramctrl apply, or at once with --watch.`,
 		Example: `  ramctrl dev up examples/quickstart.hcl
@@ -92,6 +93,7 @@ PostgreSQL is set up by ramctrl apply, or at once with --watch.`,
 	cmd.Flags().StringArrayVar(&f.varFiles, "var-file", nil, "`FILE` with values for variables (repeatable)")
 	cmd.Flags().BoolVar(&f.watch, "watch", false, "have the ramds apply the spec whenever its file changes")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", f.timeout, "`TIME` that the cluster may take to form")
+	f.given = cmd.Flags().Changed
 	cmd.RunE = d.Do(func(ctx context.Context, _ *cobra.Command, args []string) error { return d.up(ctx, args[0], f) })
 	return cmd
 }

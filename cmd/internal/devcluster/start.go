@@ -78,16 +78,22 @@ func (p *place) start(program, node string, environ []string) (*started, error) 
 
 func (p *place) arguments(node string) []string {
 	args := []string{"start", "--spec", p.Spec, "--node", node, "--data-dir", p.data(node), "--log-format", "text"}
-	for _, v := range p.Vars {
-		args = append(args, "--var", v)
-	}
-	for _, f := range p.VarFiles {
-		args = append(args, "--var-file", f)
-	}
 	if p.Watch {
 		args = append(args, "--watch")
 	}
-	return args
+	return append(args, p.variables()...)
+}
+
+// variables are the flags that give the spec's variables their values.
+func (p *place) variables() []string {
+	var flags []string
+	for _, v := range p.Vars {
+		flags = append(flags, "--var", v)
+	}
+	for _, f := range p.VarFiles {
+		flags = append(flags, "--var-file", f)
+	}
+	return flags
 }
 
 // ramdEnviron is the environment without what is meant for another ramd, and

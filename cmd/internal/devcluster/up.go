@@ -22,11 +22,34 @@ type upFlags struct {
 	varFiles []string
 	watch    bool
 	timeout  time.Duration
+	// given reports whether a flag was on the command line.
+	given func(name string) bool
+}
+
+// recall fills in what was not given this time from what the dev cluster of that
+// spec was started with.
+func (d *dev) recall(path string, f upFlags) upFlags {
+	var args []string
+	if d.dir == "" {
+		args = []string{path}
+	}
+	p, err := d.find(args)
+	if err != nil || !sameFile(path, p.Spec) {
+		return f
+	}
+	if !f.given("var") && !f.given("var-file") {
+		f.vars, f.varFiles = p.Vars, p.VarFiles
+	}
+	if !f.given("watch") {
+		f.watch = p.Watch
+	}
+	return f
 }
 
 // up starts what is missing of a dev cluster and waits until it is there.
 func (d *dev) up(ctx context.Context, path string, f upFlags) error {
 	began := time.Now()
+	f = d.recall(path, f)
 	cluster, err := d.load(path, f)
 	if err != nil {
 		return err
@@ -188,8 +211,8 @@ func (d *dev) next(p *place) {
 		lines = append(lines, [2]string{d.command("status", "--watch"), "see it being set up"})
 	} else {
 		lines = append(lines,
-			[2]string{d.command("plan", path), "what would be done"},
-			[2]string{d.command("apply", path), "do it"})
+			[2]string{d.command(append([]string{"plan", path}, p.variables()...)...), "what would be done"},
+			[2]string{d.command(append([]string{"apply", path}, p.variables()...)...), "do it"})
 	}
 	lines = append(lines,
 		[2]string{d.command("dev", "status", path), "the ramds, their logs, the cluster"},
