@@ -158,6 +158,10 @@ func (w *world) end(t *testing.T) {
 	if err := KillLeftovers(ctx, w.cfg.DataDir); err != nil {
 		t.Error(err)
 	}
+	// A guard that is not killed has its last words to write; then it gives up the lock.
+	if lock, err := lockDataDir(w.cfg.DataDir); err == nil {
+		lock.Close()
+	}
 	if t.Failed() {
 		for _, log := range []string{w.cfg.ServerLog, w.cfg.GuardLog} {
 			text, _ := os.ReadFile(log)

@@ -72,6 +72,31 @@ func (i *Instance) Probe(ctx context.Context, names []string) (pg.Server, error)
 	if err := i.Attach(ctx); err != nil {
 		return pg.Server{}, err
 	}
+	for {
+		server, err := i.probeOnce(ctx, names)
+		if !errors.Is(err, errRefused) {
+			return server, err
+		}
+		// It may have died this very moment. If not, it is to say so once more.
+		select {
+		case <-time.After(refusedAgain):
+		case <-ctx.Done():
+			return server, err
+		}
+		if pid, _ := i.postmaster(); pid == server.PID {
+			return i.probeOnce(ctx, names)
+		}
+	}
+}
+
+// errRefused is returned for a postmaster that is there, says that it is ready, and
+// does not let us in.
+var errRefused = errors.New("PostgreSQL says that it is ready and refuses on its socket")
+
+// refusedAgain is longer than a killed postmaster takes to vanish.
+const refusedAgain = 50 * time.Millisecond
+
+func (i *Instance) probeOnce(ctx context.Context, names []string) (pg.Server, error) {
 	var server pg.Server
 	server.PID, server.Guarded = i.postmaster()
 	if server.PID == 0 {
@@ -158,7 +183,7 @@ func (i *Instance) judge(ctx context.Context, failure error) (pg.ServerState, er
 		return pg.ServerHung, nil
 	}
 	if says == "ready" || says == "standby" {
-		return pg.ServerHung, fmt.Errorf("PostgreSQL says that it is ready and refuses on its socket: %w", failure)
+		return pg.ServerHung, fmt.Errorf("%w: %w", errRefused, failure)
 	}
 	return pg.ServerStarting, nil
 }
