@@ -107,8 +107,16 @@ func (r *Record) accept(at time.Time, by string, a Accept) error {
 }
 
 func (r *Record) hold(at time.Time, h Hold) {
+	before := r.Waiting
 	r.Waiting = h.Proposal
-	if h.Proposal != nil {
+	switch {
+	case h.Proposal == nil && before != nil:
+		r.note(at, Event{
+			Kind: EventWatch, Severity: Info, Message: "the changed spec no longer waits",
+			Reason: "the file is as before",
+		})
+	case h.Proposal == nil, before != nil && before.Spec.Digest() == h.Proposal.Spec.Digest():
+	default:
 		r.note(at, Event{
 			Kind: EventWatch, Severity: Warning,
 			Message: "a changed spec waits for ramctrl apply --allow-destroy",

@@ -85,6 +85,8 @@ type SpecAnswer struct {
 	Revision uint64        `json:"revision"`
 	Source   string        `json:"source,omitempty"`
 	Spec     *spec.Cluster `json:"spec"`
+	// Waiting is a watched spec that waits for an operator; nil for none.
+	Waiting *reconcile.Proposal `json:"waiting,omitempty"`
 }
 
 // EventsAnswer is a stretch of events, oldest first.

@@ -56,6 +56,9 @@ run goes on whatever happens to ramctrl or to any single node.
 SPEC is found as by ramctrl plan. A file saved by ramctrl plan --out is applied as it
 was shown, or refused when the cluster has moved on since.
 
+A changed spec that ramd watches and that waits for --allow-destroy is what
+--allow-destroy applies when no other spec is found.
+
 Without a terminal to ask at, nothing is changed unless --auto-approve is given.
 Exit code 1 also means that a step keeps failing or that something is in the way:
 the reason is said, and the cluster keeps trying.`,
@@ -96,6 +99,11 @@ func (a *app) apply(ctx context.Context, p proposal, f applyFlags) error {
 	if err != nil {
 		return err
 	}
+	if p.spec == nil && f.allowDestroy {
+		if p, err = a.proposeWaiting(ctx, client, p); err != nil {
+			return err
+		}
+	}
 	for range maxReplans {
 		plan, err := a.agree(ctx, client, p, f)
 		if err != nil || plan == nil {
@@ -117,6 +125,17 @@ func (a *app) apply(ctx context.Context, p proposal, f applyFlags) error {
 		a.say("The cluster has moved on since this plan was made. The plan is now:\n")
 	}
 	return errors.New("the cluster keeps changing while it is planned, nothing was changed: see ramctrl events, and try again")
+}
+
+// proposeWaiting makes a watched spec that waits for --allow-destroy the proposal.
+func (a *app) proposeWaiting(ctx context.Context, client *api.Client, p proposal) (proposal, error) {
+	answer, err := client.Spec(ctx)
+	if err != nil || answer.Waiting == nil {
+		return p, err
+	}
+	p.spec, p.source = answer.Waiting.Spec, answer.Waiting.Source
+	a.say("No spec is named: this is the watched one that waits, %s.\n", answer.Waiting.Reason)
+	return p, nil
 }
 
 // agree shows the plan and asks. The plan is nil when there is nothing to do.

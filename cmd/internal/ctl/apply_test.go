@@ -128,11 +128,33 @@ func TestWhatIsDestroyedNeedsTheFlag(t *testing.T) {
 		plan := onePlan("x")
 		plan.Summary.Destructive = true
 		f.always("POST /plan", api.PlanAnswer{Plan: plan})
+		f.always("GET /spec", api.SpecAnswer{Revision: 3, Spec: demoSpec()})
 		got := operator{cluster: f}.run(t.Context(), "apply", "--auto-approve", "--allow-destroy")
 		var request api.ApplyRequest
 		f.sent("POST /apply", &request)
-		if got.code != 0 || !request.AllowDestroy {
-			t.Errorf("%+v, allow destroy %v", got, request.AllowDestroy)
+		if got.code != 0 || !request.AllowDestroy || request.Spec != nil {
+			t.Errorf("%+v, allow destroy %v, spec %v", got, request.AllowDestroy, request.Spec)
+		}
+	})
+}
+
+func TestAWatchedSpecThatWaitsIsWhatTheFlagApplies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := planning(t)
+		waiting := demoSpec()
+		waiting.Name = "waiting"
+		f.always("GET /spec", api.SpecAnswer{
+			Revision: 3, Spec: demoSpec(),
+			Waiting: &reconcile.Proposal{Spec: waiting, Source: "as written", Reason: "watch on a: it destroys data"},
+		})
+		got := operator{cluster: f}.run(t.Context(), "apply", "--auto-approve", "--allow-destroy")
+		var request api.ApplyRequest
+		f.sent("POST /apply", &request)
+		if got.code != 0 || request.Spec == nil || request.Spec.Name != "waiting" || request.Source != "as written" {
+			t.Errorf("%+v, spec %+v from %q", got, request.Spec, request.Source)
+		}
+		if !strings.Contains(got.stdout, "watch on a: it destroys data") {
+			t.Errorf("why it waited is not said: %q", got.stdout)
 		}
 	})
 }

@@ -205,7 +205,8 @@ func (b backend) Spec(context.Context) (api.SpecAnswer, error) {
 		return api.SpecAnswer{}, err
 	}
 	want, source := l.wanted(nil)
-	return api.SpecAnswer{Revision: l.machine.Record().Revision, Source: source, Spec: want}, nil
+	rec := l.machine.Record()
+	return api.SpecAnswer{Revision: rec.Revision, Source: source, Spec: want, Waiting: rec.Waiting}, nil
 }
 
 // History is api.Backend's.

@@ -26,9 +26,15 @@ const (
 	// settleTime is how long a file must be left alone before it is read: editors
 	// write in several steps.
 	settleTime = 200 * time.Millisecond
+	// settleMost is how long a directory in which something else goes on may keep
+	// the file from being read.
+	settleMost = 2 * time.Second
 	// lookAgain is how often a watched file is read although nothing was
 	// signalled: some file systems signal nothing.
 	lookAgain = 10 * time.Second
+	// catchUp is how soon the file is read when another revision comes into force.
+	// Copies on other hosts are seldom all brought up to date in the same second.
+	catchUp = 3 * time.Second
 )
 
 // watchFile makes the spec file the source of truth: what is read from it is
@@ -45,6 +51,7 @@ func (l *life) watchFile(ctx context.Context) error {
 	retry := time.NewTimer(0)
 	defer retry.Stop()
 	for {
+		changed := l.machine.Changed()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -52,7 +59,13 @@ func (l *life) watchFile(ctx context.Context) error {
 			if !ok {
 				return errors.New("the file watch has ended")
 			}
-			retry.Reset(settleTime)
+			retry.Reset(f.settle(time.Now()))
+			continue
+		case <-changed:
+			if revision := l.machine.Record().Revision; revision != f.revision {
+				f.revision = revision
+				retry.Reset(catchUp)
+			}
 			continue
 		case err := <-w.Errors:
 			l.log.Warn().Err(err).Msg("file watch")
@@ -60,6 +73,7 @@ func (l *life) watchFile(ctx context.Context) error {
 		case <-ticker.C:
 		case <-retry.C:
 		}
+		f.disturbed = time.Time{}
 		if again := f.look(ctx); again > 0 {
 			retry.Reset(again)
 		}
@@ -72,7 +86,21 @@ type fileWatch struct {
 	*life
 	before string // digest that the file had when it was last in agreement
 	said   string // what was logged last, so that it is logged once
+	held   string // digest that waits for an operator
 	dirs   []string
+	// revision is the one in force that was seen last.
+	revision uint64
+	// disturbed is when the first change was signalled that has not been looked at;
+	// zero when there is none.
+	disturbed time.Time
+}
+
+// settle is how long to wait after a change before the file is read.
+func (f *fileWatch) settle(now time.Time) time.Duration {
+	if f.disturbed.IsZero() {
+		f.disturbed = now
+	}
+	return min(settleTime, max(0, f.disturbed.Add(settleMost).Sub(now)))
 }
 
 // follow watches the directories of all files that the spec was read from, and of
@@ -148,6 +176,9 @@ func (f *fileWatch) look(ctx context.Context) time.Duration {
 	rec := f.machine.Record()
 	switch reconcile.WatchFile(rec, f.before, now) {
 	case reconcile.WatchedSame:
+		if w := rec.Waiting; w != nil && w.By == f.by() {
+			return f.propose(ctx, loaded, now) // which is to withdraw
+		}
 		f.agree(now)
 		return 0
 	case reconcile.WatchedStale:
@@ -157,14 +188,18 @@ func (f *fileWatch) look(ctx context.Context) time.Duration {
 		f.say("%s on node %s was not changed from revision %d, which is in force: bring it up to date, or ramctrl apply it", f.opts.SpecPath, f.start.node.Name, rec.Revision)
 		return 0
 	}
+	if now == f.held && rec.Waiting != nil {
+		return 0 // said once; copies that differ would take each other's place for ever
+	}
 	return f.propose(ctx, loaded, now)
 }
+
+func (f *fileWatch) by() string { return "watch on " + f.start.node.Name }
 
 // propose hands an edit of the version in force to the leader.
 func (f *fileWatch) propose(ctx context.Context, loaded specfile.Loaded, digest string) time.Duration {
 	in := watched{Node: f.start.node.Name, Before: f.before, Apply: api.ApplyRequest{
-		Spec: loaded.Spec, Source: loaded.Text(), Cause: reconcile.CauseWatch,
-		By: "watch on " + f.start.node.Name,
+		Spec: loaded.Spec, Source: loaded.Text(), Cause: reconcile.CauseWatch, By: f.by(),
 	}}
 	var answer string
 	err := f.tellLeader(ctx, in, &answer)
@@ -178,6 +213,7 @@ func (f *fileWatch) propose(ctx context.Context, loaded specfile.Loaded, digest 
 		f.say("%s could not be proposed, trying again: %s", f.opts.SpecPath, err)
 		return time.Second
 	case answer != "":
+		f.held = digest
 		f.agent.SetWatch(answer)
 		return 0
 	}
@@ -205,9 +241,6 @@ func asStatus(err error) error {
 	if errors.As(err, &e) {
 		return &statusError{e.Status, e.Message}
 	}
-	if errors.Is(err, reconcile.ErrStale) {
-		return &statusError{http.StatusConflict, err.Error()}
-	}
 	return err
 }
 
@@ -222,11 +255,25 @@ func (l *life) takeWatched(ctx context.Context, in watched) (string, error) {
 	}
 	rec := l.machine.Record()
 	digest := in.Apply.Spec.Digest()
-	if verdict := reconcile.WatchFile(rec, in.Before, digest); verdict == reconcile.WatchedSame {
-		return "", nil
-	} else if verdict != reconcile.WatchedPropose {
-		return "", api.Errorf(http.StatusConflict, "the copy on node %s was not changed from revision %d, which is in force", in.Node, rec.Revision)
+	switch reconcile.WatchFile(rec, in.Before, digest) {
+	case reconcile.WatchedPropose:
+		return l.applyWatched(ctx, in)
+	case reconcile.WatchedSame:
+		return "", l.withdraw(ctx, in.Apply.By)
 	}
+	return "", api.Errorf(http.StatusConflict, "the copy on node %s was not changed from revision %d, which is in force", in.Node, rec.Revision)
+}
+
+// withdraw forgets what a host's file wanted: it is as before again.
+func (l *life) withdraw(ctx context.Context, by string) error {
+	if w := l.machine.Record().Waiting; w == nil || w.By != by {
+		return nil
+	}
+	return l.ledger().Propose(ctx, reconcile.Command{At: time.Now().UTC(), By: by, Hold: &reconcile.Hold{}})
+}
+
+func (l *life) applyWatched(ctx context.Context, in watched) (string, error) {
+	rec, digest := l.machine.Record(), in.Apply.Spec.Digest()
 	plan := l.leader.Plan(in.Apply.Spec)
 	if plan.Summary.Destructive && !plan.Refused() {
 		reason := fmt.Sprintf("%s: it destroys %s", in.Apply.By, destroyed(plan))
@@ -240,13 +287,17 @@ func (l *life) takeWatched(ctx context.Context, in watched) (string, error) {
 		return "waits for ramctrl apply --allow-destroy: " + reason, nil
 	}
 	_, err := l.apply(ctx, in.Apply)
+	if errors.Is(err, reconcile.ErrStale) {
+		// Another host's copy came first: this one is looked at again.
+		return "", api.Errorf(http.StatusServiceUnavailable, "%s", err)
+	}
 	return "", err
 }
 
 // agree notes that the file holds the version in force.
 func (f *fileWatch) agree(digest string) {
 	f.agent.SetWatch("")
-	f.said = ""
+	f.said, f.held = "", ""
 	if f.before == digest {
 		return
 	}
