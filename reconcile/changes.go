@@ -15,7 +15,7 @@ import (
 // that has none yet.
 func specChanges(before, after *spec.Cluster) []Change {
 	var changes []Change
-	old, want := specObjects(before), specObjects(after)
+	old, want, usual := specObjects(before), specObjects(after), usualObjects(after)
 	for _, name := range objectOrder(before, after) {
 		c := Change{Object: name, Action: ActionUpdate}
 		_, existed := old[name]
@@ -27,6 +27,9 @@ func specChanges(before, after *spec.Cluster) []Change {
 			c.Action = ActionDestroy
 		}
 		c.Attributes = attributeChanges(old[name], want[name])
+		if c.Action == ActionCreate {
+			c.Attributes = unusual(c.Attributes, usual[name])
+		}
 		if len(c.Attributes) == 0 {
 			continue
 		}
@@ -37,6 +40,29 @@ func specChanges(before, after *spec.Cluster) []Change {
 		changes = append(changes, c)
 	}
 	return changes
+}
+
+// usualObjects are the objects of a spec as they are when nothing is said of
+// them: what a new object has of that is not worth a line.
+func usualObjects(c *spec.Cluster) map[string]attributes {
+	plain := spec.NewCluster(c.Name)
+	for _, n := range c.Nodes {
+		plain.Nodes = append(plain.Nodes, spec.NewNode(n.Name, n.ID))
+	}
+	plain.Settle()
+	objects := specObjects(plain)
+	for _, n := range c.Nodes {
+		delete(objects["node "+n.Name], "id")
+	}
+	return objects
+}
+
+// unusual are the attributes that are not at their default.
+func unusual(list []Attribute, usual attributes) []Attribute {
+	return slices.DeleteFunc(list, func(a Attribute) bool {
+		v, known := usual[a.Name]
+		return known && v == a.New
+	})
 }
 
 // forces says what a change to a parameter of a running server costs.

@@ -64,9 +64,30 @@ func TestChangesSayWhatTheyCost(t *testing.T) {
 	}
 }
 
+func TestANewObjectListsOnlyWhatIsNotAtItsDefault(t *testing.T) {
+	w := sim.New(1, mustSpec(t, "a b"))
+	plan := reconcile.Diff(mustSpec(t, "a b(priority=50)"), w.Record, w.Observed())
+	want := []string{
+		"postgres.version", "node a.host", "node a.id", "node b.host", "node b.id", "node b.priority",
+	}
+	var got []string
+	for _, c := range plan.Changes {
+		for _, a := range c.Attributes {
+			if !strings.HasPrefix(a.Name, "parameters.") && !strings.HasPrefix(a.Name, "hba[") {
+				got = append(got, c.Object+"."+a.Name)
+			}
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestObjectsAreListedClusterFirstThenNodesByNumber(t *testing.T) {
 	w := sim.New(1, mustSpec(t, "b(id=2) a(id=1)"))
-	plan := reconcile.Diff(mustSpec(t, "b(id=2) a(id=1)"), w.Record, w.Observed())
+	want := mustSpec(t, "b(id=2) a(id=1)")
+	want.Protect, want.Replication.MaxLag, want.Failover.Automatic = []string{"none"}, 0, false
+	plan := reconcile.Diff(want, w.Record, w.Observed())
 	var objects []string
 	for _, c := range plan.Changes {
 		objects = append(objects, c.Object)

@@ -150,7 +150,7 @@ func (d *differ) members() {
 				ID: stepID(StepJoin, n.Name), Kind: StepJoin, Node: n.Name,
 				Summary: fmt.Sprintf("node %s joins the cluster", n.Name),
 				Reason:  "it is in the spec and not a member yet",
-				Waits:   fmt.Sprintf("ramd start --node %s on %s", n.Name, n.Host),
+				Waits:   fmt.Sprintf("ramd on %s, which joins when this is applied (ramd start --node %s)", n.Host, n.Name),
 			})
 		}
 	}

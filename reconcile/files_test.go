@@ -63,7 +63,9 @@ func TestDriftIsWhatSomebodyChanged(t *testing.T) {
 		{"nothing", func(*pg.ConfigFiles) {}, nil},
 		{"ALTER SYSTEM", func(f *pg.ConfigFiles) { f.Auto += "work_mem = '1GB'\n" },
 			[]reconcile.Drift{{Where: "ALTER SYSTEM", Name: "work_mem", Have: "1GB"}}},
-		{"ALTER SYSTEM of a secret", func(f *pg.ConfigFiles) { f.Auto += "primary_conninfo = 'host=x password=hunter2'\nmy.token = 'hunter2'\n" },
+		{"ALTER SYSTEM of a secret", func(f *pg.ConfigFiles) {
+			f.Auto += "primary_conninfo = 'host=x password=hunter2'\nmy.token = 'hunter2'\n"
+		},
 			[]reconcile.Drift{
 				{Where: "ALTER SYSTEM", Name: "my.token", Have: "(sensitive)"},
 				{Where: "ALTER SYSTEM", Name: "primary_conninfo", Have: "(sensitive)"},

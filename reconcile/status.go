@@ -94,11 +94,11 @@ func StatusOf(rec *Record, obs Observed, plan Plan, raft RaftStatus) Status {
 			s.Drift = append(s.Drift, c)
 		}
 	}
-	end := obs.Nodes[rec.Primary].Report.Server.LSN
+	primary := obs.Nodes[rec.Primary].Report.Server
 	s.Timeline = obs.Nodes[rec.Primary].Report.Server.Timeline
 	healthy := true
 	for _, n := range statusNodes(rec) {
-		line := nodeStatus(n, rec, obs.Nodes[n.Name], end)
+		line := nodeStatus(n, rec, obs.Nodes[n.Name], primary)
 		healthy = healthy && line.Healthy
 		if w := obs.Nodes[n.Name].Report.Watch; w != "" {
 			s.Watch = append(s.Watch, fmt.Sprintf("node %s: %s", n.Name, w))
@@ -130,7 +130,7 @@ func statusNodes(rec *Record) []spec.Node {
 	return nodes
 }
 
-func nodeStatus(n spec.Node, rec *Record, v NodeView, end pg.LSN) NodeStatus {
+func nodeStatus(n spec.Node, rec *Record, v NodeView, primary pg.Server) NodeStatus {
 	r := v.Report
 	line := NodeStatus{
 		Name: n.Name, Role: RoleUnknown, State: nodeState(v), Host: n.Host, Port: n.Ports.Postgres,
@@ -160,7 +160,7 @@ func nodeStatus(n spec.Node, rec *Record, v NodeView, end pg.LSN) NodeStatus {
 	}
 	if r.Server.LSN != 0 && r.Server.State == pg.ServerRunning {
 		line.LSN = r.Server.LSN.String()
-		line.LagBytes = int64(r.Server.LSN.Behind(end))
+		line.LagBytes = int64(lag(n.Name, r.Server, primary))
 	}
 	issued := rec.Assignments[n.Name]
 	if line.Role == RoleStandby {
@@ -211,4 +211,15 @@ func nodeState(v NodeView) NodeState {
 		return NodeAbsent
 	}
 	return NodeStopped
+}
+
+// lag is how far a server trails the primary. The primary's own view of its
+// followers is of one moment; two nodes' reports are not.
+func lag(node string, s, primary pg.Server) pg.Bytes {
+	for _, sender := range primary.Senders {
+		if sender.Application == pg.ApplicationName(node) && sender.FlushLSN != 0 {
+			return sender.FlushLSN.Behind(primary.LSN)
+		}
+	}
+	return s.LSN.Behind(primary.LSN)
 }

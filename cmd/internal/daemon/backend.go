@@ -57,9 +57,6 @@ func (l *life) status() reconcile.Status {
 		s.Converged = false
 		s.Warnings = append(s.Warnings, "no majority of the voters is up: what is shown is what this node knew last, and nothing can be changed")
 	}
-	if rec.Revision == 0 {
-		s.Warnings = append(s.Warnings, "no spec has been applied yet: ramctrl apply")
-	}
 	return s
 }
 

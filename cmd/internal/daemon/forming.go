@@ -193,7 +193,11 @@ func (l *life) join(ctx context.Context, n spec.Node) (reason string) {
 	defer cancel()
 	var id identity
 	in := joining{Cluster: l.start.spec.Name, Node: l.start.node.Name, Incarnation: l.store.Incarnation()}
-	if err := l.peers.call(ctx, address(n.Host, n.Ports.API), http.MethodPost, pathJoin, in, &id); err != nil {
+	err := l.peers.call(ctx, address(n.Host, n.Ports.API), http.MethodPost, pathJoin, in, &id)
+	if hasStatus(err, http.StatusServiceUnavailable) {
+		return "the cluster is choosing its leader"
+	}
+	if err != nil {
 		return fmt.Sprintf("waiting to be admitted: %s", err)
 	}
 	if err := l.setIdentity(id); err != nil {

@@ -117,12 +117,22 @@ func stopCommand() *cobra.Command {
 func awaitEnd(ctx context.Context, pid int) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
-	for syscall.Kill(pid, 0) == nil {
+	for alive(pid) {
 		if !sleep(ctx, 20*time.Millisecond) {
 			return fmt.Errorf("ramd (pid %d) has not stopped in time: see its log", pid)
 		}
 	}
 	return nil
+}
+
+// alive reports whether a process runs. One that has ended and that nobody has
+// waited for, as under a container's first process, does not.
+func alive(pid int) bool {
+	if syscall.Kill(pid, 0) != nil {
+		return false
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || !bytes.Contains(stat, []byte(") Z "))
 }
 
 func infoCommand() *cobra.Command {
