@@ -191,7 +191,7 @@ func (p *Progress) erase() {
 func (p *Progress) log(now time.Time, answer api.RunAnswer) {
 	for i, s := range answer.Run.Steps {
 		if s.State == reconcile.StepPending && answer.Waits[s.ID] != "" {
-			p.once("waits "+s.ID, "wait  "+subject(s)+"waits for "+oneLine(answer.Waits[s.ID]))
+			p.once("waits "+s.Node+answer.Waits[s.ID], "wait  "+subject(s)+"waits for "+oneLine(answer.Waits[s.ID]))
 		}
 		if s.State != reconcile.StepRunning {
 			continue
