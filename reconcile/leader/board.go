@@ -40,7 +40,8 @@ func (b *board) put(r reconcile.Report, at time.Time) {
 }
 
 // observed is the state of the board for the members of a record. A report of an
-// incarnation that is no longer a member does not count.
+// incarnation that is no longer a member does not count. A node that has not
+// reported has been silent since this leadership began, as far as is known.
 func (b *board) observed(rec *reconcile.Record, now time.Time) reconcile.Observed {
 	b.mu.Lock()
 	reports := maps.Clone(b.reports)
@@ -49,7 +50,7 @@ func (b *board) observed(rec *reconcile.Record, now time.Time) reconcile.Observe
 	for name, m := range rec.Members {
 		h, ok := reports[name]
 		if !ok || h.report.Incarnation != m.Incarnation {
-			obs.Nodes[name] = reconcile.NodeView{}
+			obs.Nodes[name] = reconcile.NodeView{Silent: now.Sub(b.begun)}
 			continue
 		}
 		silent := now.Sub(h.at)

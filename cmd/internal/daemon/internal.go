@@ -23,25 +23,12 @@ func (d *Daemon) internalHandler() http.Handler {
 	mux.HandleFunc("POST "+pathFound, handle(d, false, func(l *life, r *http.Request, in founding) (struct{}, error) {
 		return struct{}{}, l.beFounded(r.Context(), in)
 	}))
-	mux.HandleFunc("POST "+pathJoin, func(w http.ResponseWriter, r *http.Request) {
-		l := d.life.Load()
-		if l == nil {
-			api.WriteError(w, errStarting)
-			return
-		}
-		if !l.Leads() {
-			if !l.Forward(w, r) {
-				api.WriteError(w, errStarting)
-			}
-			return
-		}
-		handle(d, false, func(l *life, r *http.Request, in joining) (identity, error) {
-			return l.admit(r.Context(), in)
-		})(w, r)
-	})
-	mux.HandleFunc("POST "+pathReport, handle(d, true, func(l *life, r *http.Request, in reconcile.Report) (agent.Answer, error) {
+	mux.HandleFunc("POST "+pathJoin, atLeader(d, handle(d, false, func(l *life, r *http.Request, in joining) (identity, error) {
+		return l.admit(r.Context(), in)
+	})))
+	mux.HandleFunc("POST "+pathReport, atLeader(d, handle(d, true, func(l *life, r *http.Request, in reconcile.Report) (agent.Answer, error) {
 		return l.takeReport(r.Context(), in)
-	}))
+	})))
 	mux.HandleFunc("POST "+pathAssign, handle(d, true, func(l *life, _ *http.Request, in agent.Answer) (struct{}, error) {
 		l.agent.Assign(in)
 		return struct{}{}, nil
@@ -53,6 +40,21 @@ func (d *Daemon) internalHandler() http.Handler {
 }
 
 var errStarting = api.Errorf(http.StatusServiceUnavailable, "this ramd is starting, or there is no leader; try again in a few seconds")
+
+// atLeader has the leader answer.
+func atLeader(d *Daemon, next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		l := d.life.Load()
+		switch {
+		case l == nil:
+			api.WriteError(w, errStarting)
+		case l.Leads():
+			next(w, r)
+		case !l.Forward(w, r):
+			api.WriteError(w, errStarting)
+		}
+	}
+}
 
 // handle decodes a request for the current life; peer ones need the peer token.
 func handle[In, Out any](d *Daemon, peer bool, f func(*life, *http.Request, In) (Out, error)) http.HandlerFunc {

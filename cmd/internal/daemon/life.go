@@ -43,8 +43,9 @@ type life struct {
 	peers   peers
 	calls   sync.WaitGroup // pushes under way
 
-	founding text // cluster ID that this ramd is about to bootstrap with
-	reason   text // why it is not a member yet
+	asked    atomic.Uint32 // counts anyAddress
+	founding text          // cluster ID that this ramd is about to bootstrap with
+	reason   text          // why it is not a member yet
 
 	mu sync.Mutex
 	id identity // guarded by mu

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -157,6 +158,9 @@ func (l *life) Report(ctx context.Context, r reconcile.Report) (agent.Answer, er
 	}
 	addr, ok := l.leaderAddress()
 	if !ok {
+		addr, ok = l.anyAddress()
+	}
+	if !ok {
 		return agent.Answer{}, errNoLeader
 	}
 	var answer agent.Answer
@@ -165,6 +169,30 @@ func (l *life) Report(ctx context.Context, r reconcile.Report) (agent.Answer, er
 		l.removed(err.Error())
 	}
 	return answer, err
+}
+
+// anyAddress is the API of another node, each time the next one. Who was taken out
+// of the Raft group hears of no leader any more, and would never learn why: the
+// others send its report on.
+func (l *life) anyAddress() (string, bool) {
+	if l.peerToken() == "" {
+		return "", false // not known to anybody yet
+	}
+	var others []string
+	for _, n := range l.start.spec.Nodes {
+		if n.Name != l.start.node.Name {
+			others = append(others, address(n.Host, n.Ports.API))
+		}
+	}
+	for _, m := range l.machine.Record().Members {
+		if addr := address(m.Host, m.APIPort); m.Name != l.start.node.Name && !slices.Contains(others, addr) {
+			others = append(others, addr)
+		}
+	}
+	if len(others) == 0 {
+		return "", false
+	}
+	return others[int(l.asked.Add(1))%len(others)], true
 }
 
 // takeReport is the leader's side of a report.
