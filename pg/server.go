@@ -25,9 +25,23 @@ type DataDirectory struct {
 	ControlState string `json:"control_state,omitempty"`
 	// Standby is set when standby.signal is there.
 	Standby bool `json:"standby,omitempty"`
+	// BackupLabel is set while backup_label is there: no server has come far on this
+	// copy yet.
+	BackupLabel bool `json:"backup_label,omitempty"`
 	// Generation is the number that the leader gave to this copy when it was
 	// made; zero when the directory carries none.
 	Generation uint64 `json:"generation,omitempty"`
+}
+
+// WasPrimary reports whether the last server that came far on a data directory took
+// writes of its own: a standby leaves other words in the control file, also when
+// it is killed. It is false when that is not known.
+func (d DataDirectory) WasPrimary() bool {
+	switch d.ControlState {
+	case "in production", "shutting down", "shut down":
+		return d.State == DirCluster && !d.BackupLabel
+	}
+	return false
 }
 
 // ServerState is how far a local server has come.

@@ -117,6 +117,10 @@ func provideData(a Assignment, l Local) Act {
 }
 
 func startServer(a Assignment, l Local) Act {
+	if a.Role == RoleStandby && l.Data.WasPrimary() {
+		// Started as a standby it would acknowledge WAL that follows on its own.
+		return Act{Kind: ActFail, Step: StepStart, Reason: "its server has run as a primary and may have written: it waits for a new copy of the data"}
+	}
 	if l.Written != a.Serial || len(l.Drift) > 0 {
 		return Act{Kind: ActWrite, Step: StepConfigure, Reason: "the server is about to start"}
 	}

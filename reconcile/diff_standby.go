@@ -38,10 +38,23 @@ func (d *differ) cloneReason(n spec.Node, view NodeView, issued Assignment) stri
 		return "its copy is being made"
 	case d.rec.Wishes[n.Name].Reinit:
 		return "an operator asked for a new copy"
+	case wasPrimary(view):
+		return "its server has run as a primary and may have written"
 	case outlived(n.Name, view, d.obs.Nodes[d.primary.Name]):
 		return fmt.Sprintf("it cannot follow %s any more: the WAL that it needs is gone, or it has some of its own", d.primary.Name)
 	}
 	return ""
+}
+
+// wasPrimary reports whether a standby's server takes writes, or took them last.
+func wasPrimary(v NodeView) bool {
+	switch {
+	case !v.Reachable:
+		return false
+	case v.Running():
+		return !v.Report.Server.Recovery
+	}
+	return v.Report.Server.State == pg.ServerStopped && v.Report.Data.WasPrimary()
 }
 
 // outlived reports whether a standby does not stream and cannot: its slot is

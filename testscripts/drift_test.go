@@ -283,9 +283,27 @@ func TestDriftOfServers(t *testing.T) {
 				forgetWAL(c)
 			},
 			shows: []string{"ram_b (slot)", "dropped"},
-			event: []string{"clone b", "WAL that it needs is no longer on a"},
+			event: []string{"clone b", "the WAL that it needs is gone"},
 			after: func(_ *testing.T, c *cluster.Cluster) {
 				c.Until("the old data directory of b is gone", cluster.Patience, func() bool { return len(asides(c, "b")) == 0 })
+			},
+		},
+		{
+			name: "a standby has been run as a primary",
+			do: func(t *testing.T, c *cluster.Cluster) {
+				c.PgCtl("b", "stop", "-m", "fast")
+				if err := os.Remove(filepath.Join(c.DataDir("b"), "standby.signal")); err != nil {
+					t.Fatal(err)
+				}
+				startByHand(c, "b")
+				c.Exec("b", "CREATE TABLE only_here (x int)")
+			},
+			shows: []string{"clone b", "has run as a primary"},
+			event: []string{"clone b", "has run as a primary"},
+			after: func(t *testing.T, c *cluster.Cluster) {
+				if got := c.Query("b", "SELECT count(*)::text FROM pg_class WHERE relname = 'only_here'")[0]; got != "0" {
+					t.Errorf("node b still has what was written to it alone")
+				}
 			},
 		},
 	} {
@@ -320,13 +338,18 @@ func asides(c *cluster.Cluster, node string) []string {
 	return found
 }
 
+// startByHand starts a server without a guard, and with nobody to wait for.
+func startByHand(c *cluster.Cluster, node string) {
+	c.PgCtl(node, "start", "-w", "-l", filepath.Join(c.DataDir(node), "byhand.log"), "-o",
+		"-c synchronous_standby_names= -c unix_socket_directories="+filepath.Join(c.StateDir(node), "run"))
+}
+
 // checkUnguarded has a server be run by hand, as somebody does who does not know ram.
 func checkUnguarded(t *testing.T, c *cluster.Cluster, node string) {
 	t.Helper()
 	c.CtlOK("pause")
 	c.PgCtl(node, "stop", "-m", "fast")
-	c.PgCtl(node, "start", "-w", "-l", filepath.Join(c.DataDir(node), "byhand.log"), "-o",
-		"-c unix_socket_directories="+filepath.Join(c.StateDir(node), "run"))
+	startByHand(c, node)
 	byHand := c.Postmaster(node)
 	if byHand == 0 {
 		t.Fatal("the server that was started by hand does not run")

@@ -95,6 +95,10 @@ func (i *Instance) describe(ctx context.Context, dir string) (pg.DataDirectory, 
 	if _, err := os.Lstat(filepath.Join(dir, standbyFile)); err == nil {
 		found.Standby = true
 	}
+	// Before the control file, which a server writes before it removes the label.
+	if _, err := os.Lstat(filepath.Join(dir, "backup_label")); err == nil {
+		found.BackupLabel = true
+	}
 	text, err := i.controlData(ctx, dir)
 	if err != nil {
 		return pg.DataDirectory{}, err
