@@ -51,7 +51,7 @@ func (c *Cluster) Ctl(args ...string) Result {
 // CtlAt runs ramctrl with the addresses of some nodes.
 func (c *Cluster) CtlAt(nodes []string, args ...string) Result {
 	c.t.Helper()
-	return c.ctl(nodes, c.token(), args)
+	return c.ctl(nodes, c.Token(), args)
 }
 
 // CtlAs runs ramctrl with another token.
@@ -74,8 +74,8 @@ func (c *Cluster) ctl(nodes []string, token string, args []string) Result {
 	return run(cmd, nil)
 }
 
-// token is the admin token of whichever node has it; empty when none has.
-func (c *Cluster) token() string {
+// Token is the admin token of whichever node has it; empty when none has.
+func (c *Cluster) Token() string {
 	for _, name := range c.hosts {
 		if b, err := os.ReadFile(c.TokenFile(name)); err == nil {
 			return strings.TrimSpace(string(b))
@@ -127,7 +127,7 @@ func (c *Cluster) Plan(spec string) reconcile.Plan {
 // Ask gets a path of the API, such as "/status", from one node, with the admin
 // token.
 func (c *Cluster) Ask(node, path string, out any) error {
-	return c.AskAs(c.token(), node, http.MethodGet, path, nil, out)
+	return c.AskAs(c.Token(), node, http.MethodGet, path, nil, out)
 }
 
 // AskAs sends a request with any token and a body in JSON. The error is the

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -166,4 +167,34 @@ func tail(path string, n int) string {
 	}
 	all := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
 	return strings.Join(all[max(0, len(all)-n):], "\n") + "\n"
+}
+
+// Logged waits until the ramd of some node has written a line that matches, and
+// returns the node and what the pattern's first group matched. Lines before the
+// mark of MarkLogs do not count. It looks more often than other methods, for tests
+// that strike at that very moment.
+func (c *Cluster) Logged(mark map[string]int, pattern *regexp.Regexp) (node, group string) {
+	c.t.Helper()
+	deadline := time.Now().Add(Patience)
+	for time.Now().Before(deadline) {
+		for _, name := range c.hosts {
+			text, _ := os.ReadFile(c.LogFile(name))
+			if found := pattern.FindSubmatch(text[min(mark[name], len(text)):]); found != nil {
+				return name, string(found[len(found)-1])
+			}
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	c.t.Fatalf("no ramd logs %s\n%s", pattern, c.Picture())
+	return "", ""
+}
+
+// MarkLogs is how far the logs of all nodes have come.
+func (c *Cluster) MarkLogs() map[string]int {
+	mark := map[string]int{}
+	for _, name := range c.hosts {
+		text, _ := os.ReadFile(c.LogFile(name))
+		mark[name] = len(text)
+	}
+	return mark
 }
