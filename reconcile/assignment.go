@@ -76,5 +76,19 @@ func (a Assignment) same(b Assignment) bool {
 	upstream := (a.Upstream == nil) == (b.Upstream == nil) && (a.Upstream == nil || *a.Upstream == *b.Upstream)
 	return upstream && a.Role == b.Role && a.Term == b.Term && a.SystemID == b.SystemID &&
 		a.Generation == b.Generation && a.Server == b.Server && a.Restart == b.Restart &&
-		maps.Equal(a.Settings, b.Settings) && slices.Equal(a.HBA, b.HBA) && slices.Equal(a.Slots, b.Slots)
+		maps.Equal(a.Settings, b.Settings) && equalLists(a.HBA, b.HBA) && equalLists(a.Slots, b.Slots)
+}
+
+// shared is like when both hold the same, so that what all nodes have in common
+// is kept, and compared, once.
+func shared(list, like []string) []string {
+	if equalLists(list, like) {
+		return like
+	}
+	return list
+}
+
+// equalLists compares lists that are often one and the same.
+func equalLists(a, b []string) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
 }

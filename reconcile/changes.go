@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -15,46 +16,51 @@ import (
 // that has none yet.
 func specChanges(before, after *spec.Cluster) []Change {
 	var changes []Change
-	old, want, usual := specObjects(before), specObjects(after), usualObjects(after)
-	for _, name := range objectOrder(before, after) {
-		c := Change{Object: name, Action: ActionUpdate}
-		_, existed := old[name]
-		_, wanted := want[name]
+	old, want := specObjects(before), specObjects(after)
+	usual := usualObjects(after)
+	for _, name := range objectOrder(before, after, old, want) {
+		was, existed := old[name]
+		is, wanted := want[name]
+		if existed && wanted && reflect.DeepEqual(was, is) {
+			continue
+		}
+		c := Change{Object: name, Action: ActionUpdate, Attributes: attributeChanges(flatten(was), flatten(is))}
 		switch {
 		case !existed:
 			c.Action = ActionCreate
+			c.Attributes = unusual(c.Attributes, usual(name))
 		case !wanted:
 			c.Action = ActionDestroy
-		}
-		c.Attributes = attributeChanges(old[name], want[name])
-		if c.Action == ActionCreate {
-			c.Attributes = unusual(c.Attributes, usual[name])
 		}
 		if len(c.Attributes) == 0 {
 			continue
 		}
-		major := after.Postgres.Version
 		for i := range c.Attributes {
-			c.Attributes[i].Forces = forces(c.Object, c.Attributes[i].Name, c.Action, major)
+			c.Attributes[i].Forces = forces(c.Attributes[i].Name, c.Action, after.Postgres.Version)
 		}
 		changes = append(changes, c)
 	}
 	return changes
 }
 
-// usualObjects are the objects of a spec as they are when nothing is said of
-// them: what a new object has of that is not worth a line.
-func usualObjects(c *spec.Cluster) map[string]attributes {
+// usualObjects gives objects of a spec as they are when nothing is said of them:
+// what a new object has of that is not worth a line.
+func usualObjects(c *spec.Cluster) func(name string) attributes {
 	plain := spec.NewCluster(c.Name)
 	for _, n := range c.Nodes {
 		plain.Nodes = append(plain.Nodes, spec.NewNode(n.Name, n.ID))
 	}
 	plain.Settle()
+	plain.Nodes = nil
 	objects := specObjects(plain)
-	for _, n := range c.Nodes {
-		delete(objects["node "+n.Name], "id")
+	node := flatten(spec.NewNode("", 0))
+	delete(node, "id")
+	return func(name string) attributes {
+		if strings.HasPrefix(name, nodeObject) {
+			return node
+		}
+		return flatten(objects[name])
 	}
-	return objects
 }
 
 // unusual are the attributes that are not at their default.
@@ -66,7 +72,7 @@ func unusual(list []Attribute, usual attributes) []Attribute {
 }
 
 // forces says what a change to a parameter of a running server costs.
-func forces(object, attribute string, action Action, major int) string {
+func forces(attribute string, action Action, major int) string {
 	if action != ActionUpdate {
 		return ""
 	}
@@ -86,51 +92,53 @@ func forces(object, attribute string, action Action, major int) string {
 
 type attributes map[string]string
 
-// specObjects cuts a spec into objects with flat attributes.
-func specObjects(c *spec.Cluster) map[string]attributes {
+// nodeObject begins the names of nodes' objects.
+const nodeObject = "node "
+
+// specObjects cuts a spec into objects.
+func specObjects(c *spec.Cluster) map[string]any {
 	if c == nil {
 		return nil
 	}
-	objects := map[string]attributes{}
-	put := func(name string, v any) { objects[name] = flatten(v) }
-	put("cluster", map[string]any{"name": c.Name, "protect": c.Protect})
-	put("postgres", c.Postgres)
-	put("replication", c.Replication)
-	put("failover", c.Failover)
+	objects := map[string]any{
+		"cluster":     map[string]any{"name": c.Name, "protect": c.Protect},
+		"postgres":    c.Postgres,
+		"replication": c.Replication,
+		"failover":    c.Failover,
+	}
 	for _, n := range c.Nodes {
-		put("node "+n.Name, n)
+		objects[nodeObject+n.Name] = n
 	}
 	for _, r := range c.Repositories {
-		put("repository "+r.Name, r)
+		objects["repository "+r.Name] = r
 	}
 	if c.Archive != nil {
-		put("archive", c.Archive)
+		objects["archive"] = *c.Archive
 	}
 	for _, b := range c.Backups {
-		put("backup "+b.Name, b)
+		objects["backup "+b.Name] = b
 	}
 	if c.Bootstrap != nil {
-		put("bootstrap", c.Bootstrap)
+		objects["bootstrap"] = *c.Bootstrap
 	}
 	return objects
 }
 
 // objectOrder is the order in which a plan lists objects: cluster-wide ones,
 // then nodes by ID with those that leave at the end, then the rest by name.
-func objectOrder(before, after *spec.Cluster) []string {
+func objectOrder(before, after *spec.Cluster, old, want map[string]any) []string {
 	order := []string{"cluster", "postgres", "replication", "failover"}
 	for _, n := range byID(after.Nodes) {
-		order = append(order, "node "+n.Name)
+		order = append(order, nodeObject+n.Name)
 	}
 	if before != nil {
 		for _, n := range byID(before.Nodes) {
-			order = append(order, "node "+n.Name)
+			order = append(order, nodeObject+n.Name)
 		}
 	}
-	rest := slices.Collect(maps.Keys(specObjects(before)))
-	rest = slices.AppendSeq(rest, maps.Keys(specObjects(after)))
+	rest := slices.AppendSeq(slices.Collect(maps.Keys(old)), maps.Keys(want))
 	order = append(order, sorted(rest)...)
-	seen := map[string]bool{}
+	seen := make(map[string]bool, len(order))
 	return slices.DeleteFunc(order, func(name string) bool {
 		was := seen[name]
 		seen[name] = true
@@ -199,7 +207,11 @@ func mask(v string) string {
 }
 
 // flatten is the JSON form of v as paths and texts: ports.api = 8080, hba[0] = ....
+// Nothing has no attributes.
 func flatten(v any) attributes {
+	if v == nil {
+		return nil
+	}
 	b, err := json.Marshal(v)
 	if err != nil {
 		panic("reconcile: a spec always encodes: " + err.Error())

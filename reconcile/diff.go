@@ -19,10 +19,17 @@ const MaxClones = 4
 // to decide what happens, with the spec in force. Permuting the nodes of want,
 // or of observed, does not change the plan.
 func Diff(want *spec.Cluster, rec *Record, obs Observed) Plan {
-	d := &differ{want: want, rec: rec, obs: obs, nodes: byID(want.Nodes), ids: map[string]bool{}, hba: hbaFor(want)}
+	d := &differ{want: want, rec: rec, obs: obs, nodes: byID(want.Nodes), ids: map[string]bool{}}
+	d.hba = shared(hbaFor(want), rec.Assignments[rec.Primary].HBA)
+	d.missingSlots = map[string][]Drift{}
+	for name, v := range obs.Nodes {
+		if drift := slotDrift(rec.Assignments[name], v.Report); len(drift) > 0 {
+			d.missingSlots[name] = drift
+		}
+	}
 	d.plan = Plan{
 		Format: PlanFormat, Cluster: want.Name,
-		Base:     Base{Revision: rec.Revision, Observed: obs.digest(rec)},
+		Base:     Base{Revision: rec.Revision, Observed: obs.digest(rec, d.missingSlots)},
 		Revision: rec.Revision,
 		Spec:     want.Digest(),
 		Changes:  []Change{}, Steps: []Step{}, Blocked: []Blocked{}, Warnings: []string{},
@@ -75,6 +82,8 @@ type differ struct {
 	// that all nodes share.
 	slots []memberSlot
 	hba   []string
+	// missingSlots are the slots that nodes should have and do not.
+	missingSlots map[string][]Drift
 	// first is set when the primary is restarted before the standbys.
 	first bool
 

@@ -20,6 +20,9 @@ var standbyFloor = []string{
 // number is a setting's value as a number; a setting that is not there has
 // PostgreSQL's default, which is no reason to hold anything back.
 func number(value, name string, major int) int64 {
+	if n, err := strconv.ParseInt(value, 10, 64); err == nil && (value == "0" || value[0] != '0') {
+		return n // the usual spelling
+	}
 	if s, ok := pg.LookupSetting(name, major); ok {
 		value = s.Normalize(value)
 	}
@@ -102,7 +105,7 @@ func (d *differ) standbysBehind(final Assignment) bool {
 			return true // what it needs is not looked after any more: it stops first
 		}
 	}
-	primary := d.rec.Assignments[d.primary.Name]
+	needs := d.raised(final)
 	for _, n := range d.nodes {
 		issued := d.rec.Assignments[n.Name]
 		if issued.Role != RoleStandby || n.Name == d.primary.Name {
@@ -112,14 +115,26 @@ func (d *differ) standbysBehind(final Assignment) bool {
 		if view.Running() && view.Report.Loaded != issued.Serial {
 			return true
 		}
-		for _, name := range standbyFloor {
-			need := number(final.Settings[name], name, d.major())
-			if need > number(primary.Settings[name], name, d.major()) && !d.carries(view, issued, name, need) {
+		for name, need := range needs {
+			if !d.carries(view, issued, name, need) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// raised are the values of those settings of standbyFloor of which the primary is
+// to have more than it was told so far.
+func (d *differ) raised(final Assignment) map[string]int64 {
+	needs := map[string]int64{}
+	for _, name := range standbyFloor {
+		need := number(final.Settings[name], name, d.major())
+		if need > number(d.rec.Assignments[d.primary.Name].Settings[name], name, d.major()) {
+			needs[name] = need
+		}
+	}
+	return needs
 }
 
 // carries reports whether a standby has been seen to have at least need of a

@@ -38,14 +38,30 @@ func (d *differ) final(n spec.Node) Assignment {
 }
 
 // slotsOn are the slots that a node keeps: one for every other data member on
-// each node that can become primary.
+// each node that can become primary. The usual case, that it is told to keep
+// them already, makes no list.
 func (d *differ) slotsOn(n spec.Node) []string {
 	if !n.Electable() && n.Name != d.primary.Name {
 		return nil
 	}
+	issued := d.rec.Assignments[n.Name].Slots
+	i := 0
+	for _, s := range d.slots {
+		if s.node == n.Name {
+			continue
+		}
+		if i >= len(issued) || issued[i] != s.slot {
+			return d.slotsBut(n.Name)
+		}
+		i++
+	}
+	return issued[:i:i]
+}
+
+func (d *differ) slotsBut(node string) []string {
 	names := make([]string, 0, len(d.slots))
 	for _, s := range d.slots {
-		if s.node != n.Name {
+		if s.node != node {
 			names = append(names, s.slot)
 		}
 	}
@@ -175,7 +191,7 @@ func (d *differ) configure(n spec.Node, view NodeView, issued, final Assignment)
 	}
 	r := view.Report
 	applied := r.Written >= issued.Serial && (r.Server.State != pg.ServerRunning || settled(view, issued))
-	drift := slotDrift(issued, r)
+	drift := d.missingSlots[n.Name]
 	if r.Server.State == pg.ServerRunning {
 		// Before a start the agent writes all files anyway, those of a fresh copy
 		// first of all: they are another node's.
@@ -259,10 +275,10 @@ func (d *differ) differences(from, to Assignment) string {
 	if names := changedSettings(from.Settings, to.Settings, d.major()); len(names) > 0 {
 		parts = append(parts, strings.Join(names, ", "))
 	}
-	if !slices.Equal(from.HBA, to.HBA) {
+	if !equalLists(from.HBA, to.HBA) {
 		parts = append(parts, "pg_hba.conf")
 	}
-	if !slices.Equal(from.Slots, to.Slots) {
+	if !equalLists(from.Slots, to.Slots) {
 		parts = append(parts, slotChanges(from.Slots, to.Slots))
 	}
 	if from.Upstream != nil && to.Upstream != nil && *from.Upstream != *to.Upstream {

@@ -37,11 +37,11 @@ type facts struct {
 }
 
 // digest identifies the observation as far as plans depend on it.
-func (o Observed) digest(rec *Record) string {
+func (o Observed) digest(rec *Record, slots map[string][]Drift) string {
 	names := slices.Collect(maps.Keys(o.Nodes))
 	list := make([]facts, 0, len(names))
 	for _, name := range sorted(names) {
-		list = append(list, factsOf(name, o, rec))
+		list = append(list, factsOf(name, o, rec, slots[name]))
 	}
 	raft := slices.Clone(o.Raft)
 	slices.SortFunc(raft, func(a, b RaftMember) int { return compareNames(a.Name, b.Name) })
@@ -56,7 +56,7 @@ func (o Observed) digest(rec *Record) string {
 	return "sha256:" + hex.EncodeToString(hash.Sum(nil))
 }
 
-func factsOf(name string, o Observed, rec *Record) facts {
+func factsOf(name string, o Observed, rec *Record, slots []Drift) facts {
 	v, issued := o.Nodes[name], rec.Assignments[name]
 	r := v.Report
 	f := facts{
@@ -65,7 +65,7 @@ func factsOf(name string, o Observed, rec *Record) facts {
 		Server: r.Server.State, Recovery: r.Server.Recovery, Streaming: v.StreamingFrom(issued.Upstream),
 		Behind:     r.Written < issued.Serial || r.Loaded < issued.Serial || r.Settled < issued.Serial,
 		Restarting: r.Started < issued.Restart, Outlived: outlived(name, v, o.Nodes[rec.Primary]),
-		Pending: r.Server.PendingRestart, Drift: slices.Concat(r.Drift, slotDrift(issued, r)), Retired: r.Retired,
+		Pending: r.Server.PendingRestart, Drift: slices.Concat(r.Drift, slots), Retired: r.Retired,
 		Settings: map[string]string{},
 	}
 	for _, setting := range append([]string{syncNamesSetting, portSetting}, standbyFloor...) {

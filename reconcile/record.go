@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/ramhq/ram/pg"
@@ -62,6 +63,21 @@ const (
 	maxRuns    = 50
 	maxEvents  = 1000
 )
+
+// UnmarshalJSON reads what the standard encoding wrote; lists that the
+// assignments have in common are shared again.
+func (r *Record) UnmarshalJSON(text []byte) error {
+	type plain Record
+	if err := json.Unmarshal(text, (*plain)(r)); err != nil {
+		return err
+	}
+	like := r.Assignments[r.Primary].HBA
+	for node, a := range r.Assignments {
+		a.HBA = shared(a.HBA, like)
+		r.Assignments[node] = a
+	}
+	return nil
+}
 
 // Formed reports whether the cluster has been bootstrapped.
 func (r *Record) Formed() bool { return r.Format != 0 }

@@ -34,8 +34,15 @@ func Refuse(rec *Record, want *spec.Cluster) []Blocked {
 	if short := shortOfStandbys(rec, want); short != "" {
 		no("", "%s", short)
 	}
+	before := map[string]spec.Node{}
+	if rec.Spec != nil {
+		for _, n := range rec.Spec.Nodes {
+			before[n.Name] = n
+		}
+	}
 	for _, n := range byID(want.Nodes) {
-		for _, reason := range refuseNode(rec, n) {
+		was, had := before[n.Name]
+		for _, reason := range refuseNode(rec, was, had, n) {
 			no(n.Name, "%s", reason)
 		}
 	}
@@ -62,7 +69,8 @@ func shortOfStandbys(rec *Record, want *spec.Cluster) string {
 	return fmt.Sprintf("replication.sync_standbys is %d, and %d standbys can become primary (those of priority 0 do not count): lower it, raise a priority, or add nodes", k, possible)
 }
 
-func refuseNode(rec *Record, n spec.Node) []string {
+// refuseNode compares a node with what it was, which is nothing unless had is set.
+func refuseNode(rec *Record, before spec.Node, had bool, n spec.Node) []string {
 	var reasons []string
 	const again = "remove the node, apply, then add it again"
 	if m, member := rec.Members[n.Name]; member {
@@ -70,10 +78,6 @@ func refuseNode(rec *Record, n spec.Node) []string {
 			reasons = append(reasons, fmt.Sprintf("host, ports.api and ports.raft of member %s cannot change in place: %s", n.Name, again))
 		}
 	}
-	if rec.Spec == nil {
-		return reasons
-	}
-	before, had := rec.Spec.Node(n.Name)
 	if !had || rec.Assignments[n.Name].Role == "" {
 		return reasons
 	}

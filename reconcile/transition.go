@@ -214,6 +214,7 @@ func (r *Record) assign(a Assign) error {
 	if _, known := r.Members[a.Node]; !known {
 		return fmt.Errorf("%w: node %s is not a member", ErrStale, a.Node)
 	}
+	a.Assignment.HBA = shared(a.Assignment.HBA, r.Assignments[r.Primary].HBA)
 	r.Assignments = with(r.Assignments, a.Node, a.Assignment)
 
 	wish := r.Wishes[a.Node]

@@ -2,7 +2,6 @@ package sim
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/reconcile"
@@ -241,10 +240,4 @@ func (w *World) backup(h *host) (disk, string) {
 	return d, ""
 }
 
-func (w *World) at(addr string) *host {
-	i := slices.IndexFunc(w.all(), func(h *host) bool { return h.addr == addr })
-	if i < 0 {
-		return nil
-	}
-	return w.all()[i]
-}
+func (w *World) at(addr string) *host { return w.addresses[addr] }

@@ -160,7 +160,7 @@ func (w *World) checkServers() {
 
 // checkPlan checks now and then that a plan depends on nothing but its input.
 func (w *World) checkPlan(plan reconcile.Plan, rec *reconcile.Record, obs reconcile.Observed) {
-	if w.rounds%16 != 0 {
+	if w.rounds%16 != 0 || w.unchecked {
 		return
 	}
 	want := encode(plan)

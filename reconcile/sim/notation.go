@@ -19,7 +19,7 @@ import (
 //	a b c; async
 //
 // Nodes have the IDs 1, 2, ... in their order, unless id=N says otherwise, and
-// the addresses 10.0.1.ID.
+// addresses 10.0.1.ID, or further on when there are many.
 func ParseSpec(text string) (*spec.Cluster, error) {
 	c := spec.NewCluster("sim")
 	c.Postgres.Version = major
@@ -69,7 +69,7 @@ func parseNode(word string, position int) (spec.Node, error) {
 			return n, fmt.Errorf("node %s: %w", word, err)
 		}
 	}
-	n.Host = fmt.Sprintf("10.0.1.%d", n.ID)
+	n.Host = fmt.Sprintf("10.0.%d.%d", 1+n.ID/250, n.ID%250)
 	return n, nil
 }
 

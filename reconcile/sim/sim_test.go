@@ -15,7 +15,7 @@ import (
 	"github.com/ramhq/ram/spec"
 )
 
-var seeds = flag.Int("seeds", 60, "how many seeds each property is tried with")
+var seeds = flag.Int("seeds", 24, "how many seeds each property is tried with")
 
 // turns is how many turns a cluster may take to converge. A turn is 100 ms of
 // the simulated world; a rolling restart takes some four per node.
