@@ -18,5 +18,5 @@
 // cleared by the next one.
 //
 // The programs are built once for each run of a test binary, with the race
-// detector when the tests have it.
+// detector when the tests have it. RAM_TEST_PROGRAMS names a directory with others.
 package cluster
