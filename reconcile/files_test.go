@@ -61,26 +61,40 @@ func TestDriftIsWhatSomebodyChanged(t *testing.T) {
 		want []reconcile.Drift
 	}{
 		{"nothing", func(*pg.ConfigFiles) {}, nil},
-		{"ALTER SYSTEM", func(f *pg.ConfigFiles) { f.Auto += "work_mem = '1GB'\n" },
-			[]reconcile.Drift{{Where: "ALTER SYSTEM", Name: "work_mem", Have: "1GB"}}},
-		{"ALTER SYSTEM of a secret", func(f *pg.ConfigFiles) {
-			f.Auto += "primary_conninfo = 'host=x password=hunter2'\nmy.token = 'hunter2'\n"
+		{
+			"ALTER SYSTEM", func(f *pg.ConfigFiles) { f.Auto += "work_mem = '1GB'\n" },
+			[]reconcile.Drift{{Where: "ALTER SYSTEM", Name: "work_mem", Have: "1GB"}},
 		},
+		{
+			"ALTER SYSTEM of a secret", func(f *pg.ConfigFiles) {
+				f.Auto += "primary_conninfo = 'host=x password=hunter2'\nmy.token = 'hunter2'\n"
+			},
 			[]reconcile.Drift{
 				{Where: "ALTER SYSTEM", Name: "my.token", Have: "(sensitive)"},
 				{Where: "ALTER SYSTEM", Name: "primary_conninfo", Have: "(sensitive)"},
-			}},
+			},
+		},
 		{"ALTER SYSTEM taken back", func(f *pg.ConfigFiles) { f.Auto += "# a comment\n" }, nil},
-		{"an edited setting", func(f *pg.ConfigFiles) { f.Managed = strings.Replace(f.Managed, "4MB", "8MB", 1) },
-			[]reconcile.Drift{{Where: "ram.conf", Name: "work_mem", Have: "8MB", Want: "4MB"}}},
-		{"an edited comment", func(f *pg.ConfigFiles) { f.Managed += "# hello\n" },
-			[]reconcile.Drift{{Where: "file", Name: "ram.conf", Have: "edited", Want: "as written by ramd"}}},
-		{"postgresql.conf", func(f *pg.ConfigFiles) { f.Main = "" },
-			[]reconcile.Drift{{Where: "file", Name: "postgresql.conf", Have: "edited", Want: "as written by ramd"}}},
-		{"pg_hba.conf", func(f *pg.ConfigFiles) { f.HBA += "host all all all trust\n" },
-			[]reconcile.Drift{{Where: "file", Name: "pg_hba.conf", Have: "edited", Want: "as written by ramd"}}},
-		{"standby.signal", func(f *pg.ConfigFiles) { f.Standby = false },
-			[]reconcile.Drift{{Where: "file", Name: "standby.signal", Have: "absent", Want: "present"}}},
+		{
+			"an edited setting", func(f *pg.ConfigFiles) { f.Managed = strings.Replace(f.Managed, "4MB", "8MB", 1) },
+			[]reconcile.Drift{{Where: "ram.conf", Name: "work_mem", Have: "8MB", Want: "4MB"}},
+		},
+		{
+			"an edited comment", func(f *pg.ConfigFiles) { f.Managed += "# hello\n" },
+			[]reconcile.Drift{{Where: "file", Name: "ram.conf", Have: "edited", Want: "as written by ramd"}},
+		},
+		{
+			"postgresql.conf", func(f *pg.ConfigFiles) { f.Main = "" },
+			[]reconcile.Drift{{Where: "file", Name: "postgresql.conf", Have: "edited", Want: "as written by ramd"}},
+		},
+		{
+			"pg_hba.conf", func(f *pg.ConfigFiles) { f.HBA += "host all all all trust\n" },
+			[]reconcile.Drift{{Where: "file", Name: "pg_hba.conf", Have: "edited", Want: "as written by ramd"}},
+		},
+		{
+			"standby.signal", func(f *pg.ConfigFiles) { f.Standby = false },
+			[]reconcile.Drift{{Where: "file", Name: "standby.signal", Have: "absent", Want: "present"}},
+		},
 	} {
 		t.Run(rule.name, func(t *testing.T) {
 			files := reconcile.Files(a, reconcile.Paths{})

@@ -55,6 +55,14 @@ func (w *World) Turns(n int) {
 	}
 }
 
+// HalfTurn lets hosts act and nobody report.
+func (w *World) HalfTurn() {
+	w.advance()
+	for _, h := range w.all() {
+		w.actOnce(h)
+	}
+}
+
 // turn is a tick in which every host and the leader do what they can. It
 // reports whether nothing was to be done.
 func (w *World) turn() (idle bool) {
