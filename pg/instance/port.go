@@ -24,13 +24,21 @@ func checkPort(host string, port int) error {
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		return nil
 	}
-	return fmt.Errorf("%w: %s%s; stop it or change ports.postgres", ErrPortInUse, address, holder(port))
+	who := PortHolder(host, port)
+	if who != "" {
+		who = " (" + who + ")"
+	}
+	return fmt.Errorf("%w: %s%s; stop it or change ports.postgres", ErrPortInUse, address, who)
 }
 
-// holder says which process listens on a port, where /proc tells; it only tells
-// root about other users' processes.
-func holder(port int) string {
-	sockets := listeningSockets(port)
+// PortHolder says which process listens at an address, where /proc tells, such as
+// "process 4711, postgres"; of other users' processes it tells only root. It is
+// empty when nobody does.
+func PortHolder(host string, number int) string {
+	sockets := listening(host, number)
+	if len(sockets) == 0 {
+		return ""
+	}
 	descriptors, _ := filepath.Glob("/proc/[0-9]*/fd/*")
 	for _, descriptor := range descriptors {
 		target, err := os.Readlink(descriptor)
@@ -38,16 +46,28 @@ func holder(port int) string {
 			continue
 		}
 		pid := strings.Split(descriptor, "/")[2]
-		command, _ := os.ReadFile("/proc/" + pid + "/comm")
-		return fmt.Sprintf(" (process %s, %s)", pid, strings.TrimSpace(string(command)))
+		return fmt.Sprintf("process %s, %s", pid, programName(pid))
 	}
-	return ""
+	return "a process of another user"
 }
 
-// listeningSockets are the sockets that listen on a port, as links in /proc/PID/fd
-// name them.
-func listeningSockets(port int) map[string]bool {
-	const listening = "0A"
+// programName is the kernel's name of a process, or, since that ends after 15
+// characters, the one that it was called by when that begins the same.
+func programName(pid string) string {
+	text, _ := os.ReadFile("/proc/" + pid + "/comm")
+	name := strings.TrimSpace(string(text))
+	line, _ := os.ReadFile("/proc/" + pid + "/cmdline")
+	called, _, _ := strings.Cut(string(line), "\x00")
+	if called = filepath.Base(called); strings.HasPrefix(called, name) {
+		return called
+	}
+	return name
+}
+
+// listening are the sockets that listen on a port at an address or at all
+// addresses, as links in /proc/PID/fd name them.
+func listening(host string, number int) map[string]bool {
+	const listen = "0A"
 	found := make(map[string]bool)
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		text, err := os.ReadFile(table)
@@ -56,14 +76,26 @@ func listeningSockets(port int) map[string]bool {
 		}
 		for line := range strings.Lines(string(text)) {
 			fields := strings.Fields(line)
-			if len(fields) < 10 || fields[3] != listening {
+			if len(fields) < 10 || fields[3] != listen {
 				continue
 			}
-			_, hex, _ := strings.Cut(fields[1], ":")
-			if n, err := strconv.ParseInt(hex, 16, 32); err == nil && int(n) == port {
+			address, hex, _ := strings.Cut(fields[1], ":")
+			at, err := strconv.ParseInt(hex, 16, 32)
+			if err == nil && int(at) == number && covers(address, host) {
 				found["socket:["+fields[9]+"]"] = true
 			}
 		}
 	}
 	return found
+}
+
+// covers reports whether a socket at an address of the kernel's table, of IPv4 in
+// hexadecimal with the last byte first, is in the way of a host's. Those of IPv6
+// are taken to be.
+func covers(address, host string) bool {
+	ip := net.ParseIP(host).To4()
+	if len(address) != 8 || ip == nil || address == "00000000" {
+		return true
+	}
+	return strings.EqualFold(address, fmt.Sprintf("%02X%02X%02X%02X", ip[3], ip[2], ip[1], ip[0]))
 }
