@@ -50,6 +50,9 @@ func RenderConf(header string, settings map[string]string) string {
 // quoteConf writes a value in quotes. A quoted value may not run over the end of a
 // line, so line ends are escaped.
 func quoteConf(value string) string {
+	if !strings.ContainsAny(value, "'\\\n\r") {
+		return "'" + value + "'"
+	}
 	return "'" + strings.NewReplacer(`'`, `''`, `\`, `\\`, "\n", `\n`, "\r", `\r`).Replace(value) + "'"
 }
 

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -182,20 +183,27 @@ func (n Node) Electable() bool { return !n.Witness && n.Priority > 0 }
 // MaxVoters is how many nodes vote in Raft; further nodes follow without a vote.
 const MaxVoters = 5
 
-// Voters names the nodes that vote: the first MaxVoters in the order of the
-// spec, witnesses included.
+// Voters names the nodes that vote: the first MaxVoters by ID, witnesses included.
 func (c *Cluster) Voters() []string {
 	var names []string
-	for _, n := range c.Nodes[:min(len(c.Nodes), MaxVoters)] {
+	for _, n := range c.byID()[:min(len(c.Nodes), MaxVoters)] {
 		names = append(names, n.Name)
 	}
 	return names
 }
 
+// byID is the nodes in the order of their IDs, which is that of the file unless it
+// says otherwise.
+func (c *Cluster) byID() []Node {
+	return slices.SortedStableFunc(slices.Values(c.Nodes), func(a, b Node) int { return cmp.Compare(a.ID, b.ID) })
+}
+
 // Digest identifies the content of the spec: equal specs have equal digests,
-// whatever their comments, formatting or number of files.
+// whatever their comments, formatting, number of files or order of nodes.
 func (c *Cluster) Digest() string {
-	b, err := json.Marshal(c)
+	canonical := *c
+	canonical.Nodes = c.byID()
+	b, err := json.Marshal(canonical)
 	if err != nil {
 		panic("spec: a cluster always encodes: " + err.Error())
 	}

@@ -70,12 +70,12 @@ func NewBackup(name string) Backup {
 func NewRestore() Restore { return Restore{Backup: "latest"} }
 
 // Settle fills in SyncStandbys, whose default depends on the rest of the spec:
-// 1 in quorum mode where a standby is possible, otherwise 0. A reader calls it
+// 1 in quorum mode where there is a candidate, otherwise 0. A reader calls it
 // when the spec does not say how many.
 func (c *Cluster) Settle() {
 	c.Replication.SyncStandbys = 0
 	if c.Replication.Mode == ModeQuorum {
-		c.Replication.SyncStandbys = min(1, c.PossibleStandbys())
+		c.Replication.SyncStandbys = min(1, c.SyncCandidates())
 	}
 }
 
@@ -88,6 +88,19 @@ func (c *Cluster) PossibleStandbys() int {
 		}
 	}
 	return max(0, data-1)
+}
+
+// SyncCandidates is how many standbys a commit can be made to wait for while one
+// node is primary: those that can become primary, since a commit that only another
+// kind has could not be kept by promoting anybody.
+func (c *Cluster) SyncCandidates() int {
+	electable := 0
+	for _, n := range c.Nodes {
+		if n.Electable() {
+			electable++
+		}
+	}
+	return max(0, electable-1)
 }
 
 // What Cluster.Protect may name.

@@ -24,12 +24,12 @@ func (c *Cluster) validateReplication(p *problems) {
 
 func (c *Cluster) validateSyncStandbys(p *problems) {
 	const at = "replication.sync_standbys"
-	k, possible := c.Replication.SyncStandbys, c.PossibleStandbys()
+	k, possible := c.Replication.SyncStandbys, c.SyncCandidates()
 	switch {
 	case k < 0:
 		p.errorf(at, "write 1, or leave it out", "sync_standbys %d is negative", k)
 	case k > possible && len(c.Nodes) > 0:
-		p.errorf(at, "lower it, or add nodes that hold data; witnesses do not count",
+		p.errorf(at, "lower it, or add nodes that hold data and can become primary; witnesses and nodes of priority 0 do not count",
 			"sync_standbys is %d, but while one node is primary there %s", k, standbys(possible))
 	case c.Replication.Mode == ModeQuorum && k == 0 && possible > 0:
 		// With one data node there is nobody to lose a write to, so 0 is right there.

@@ -29,12 +29,12 @@ func (i *Instance) ReadConfig() (pg.ConfigFiles, error) {
 
 func readConfig(dir string) (pg.ConfigFiles, error) {
 	var files pg.ConfigFiles
-	for name, text := range configTexts(&files) {
-		content, _, err := readFile(filepath.Join(dir, name))
+	for _, file := range configTexts(&files) {
+		content, _, err := readFile(filepath.Join(dir, file.name))
 		if err != nil {
 			return pg.ConfigFiles{}, fmt.Errorf("read configuration: %w", err)
 		}
-		*text = string(content)
+		*file.text = string(content)
 	}
 	_, err := os.Lstat(filepath.Join(dir, standbyFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -44,9 +44,17 @@ func readConfig(dir string) (pg.ConfigFiles, error) {
 	return files, nil
 }
 
-func configTexts(files *pg.ConfigFiles) map[string]*string {
-	return map[string]*string{
-		mainFile: &files.Main, managedFile: &files.Managed, autoFile: &files.Auto, hbaFile: &files.HBA,
+// configText is one configuration file and where its text belongs.
+type configText struct {
+	name string
+	text *string
+}
+
+// configTexts are the files in the order in which they are written: the managed
+// one last, since its content says for which configuration all of them are.
+func configTexts(files *pg.ConfigFiles) []configText {
+	return []configText{
+		{hbaFile, &files.HBA}, {autoFile, &files.Auto}, {mainFile, &files.Main}, {managedFile, &files.Managed},
 	}
 }
 
@@ -60,33 +68,37 @@ func (i *Instance) WriteConfig(files pg.ConfigFiles) error {
 }
 
 func (i *Instance) writeConfig(dir string, files pg.ConfigFiles) error {
-	for name, text := range configTexts(&files) {
-		path := filepath.Join(dir, name)
-		if i.isRight(path, []byte(*text)) {
-			continue
-		}
-		if err := i.user.writeFile(path, []byte(*text)); err != nil {
+	if err := i.writeStandbyFile(filepath.Join(dir, standbyFile), files.Standby); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	for _, file := range configTexts(&files) {
+		if err := i.writeRight(filepath.Join(dir, file.name), []byte(*file.text)); err != nil {
 			return fmt.Errorf("write configuration: %w", err)
 		}
 	}
-	signal := filepath.Join(dir, standbyFile)
-	if files.Standby {
-		if i.isRight(signal, nil) {
-			return nil
-		}
-		if err := i.user.writeFile(signal, nil); err != nil {
-			return fmt.Errorf("write configuration: %w", err)
-		}
+	return nil
+}
+
+// writeRight writes a file unless it is right already.
+func (i *Instance) writeRight(path string, content []byte) error {
+	if i.isRight(path, content) {
 		return nil
+	}
+	return i.user.writeFile(path, content)
+}
+
+func (i *Instance) writeStandbyFile(signal string, standby bool) error {
+	if standby {
+		return i.writeRight(signal, nil)
 	}
 	err := os.Remove(signal)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("write configuration: %w", err)
+		return err
 	}
-	return syncDir(dir)
+	return syncDir(filepath.Dir(signal))
 }
 
 // isRight reports whether a file has this content, owner and mode.

@@ -38,7 +38,7 @@ func (d dice) cluster() *spec.Cluster {
 	}
 	c.Replication.Mode = pick(d, spec.ModeQuorum, spec.ModeAsync)
 	c.Settle()
-	if possible := c.PossibleStandbys(); c.Replication.Mode == spec.ModeQuorum && possible > 0 {
+	if possible := c.SyncCandidates(); c.Replication.Mode == spec.ModeQuorum && possible > 0 {
 		c.Replication.SyncStandbys = 1 + d.IntN(possible)
 	}
 	c.Replication.WhenShort = pick(d, spec.WhenShortWait, spec.WhenShortDegrade)
