@@ -48,6 +48,25 @@ func controlSetting(label string) (name string, ok bool) {
 	return name, ok
 }
 
+// StandbyLeast is Settings as far as they bind a standby. What is not there, or is
+// no number, is zero.
+func (c ControlData) StandbyLeast() StandbyLeast {
+	value := func(name string) int64 {
+		n, err := strconv.ParseInt(c.Settings[name], 10, 64)
+		if err != nil {
+			return 0
+		}
+		return n
+	}
+	return StandbyLeast{
+		MaxConnections:          value("max_connections"),
+		MaxLocksPerTransaction:  value("max_locks_per_transaction"),
+		MaxPreparedTransactions: value("max_prepared_transactions"),
+		MaxWALSenders:           value("max_wal_senders"),
+		MaxWorkerProcesses:      value("max_worker_processes"),
+	}
+}
+
 // CleanlyStopped reports whether the server that wrote the file stopped by
 // itself, so that its WAL ends with a shutdown checkpoint.
 func (c ControlData) CleanlyStopped() bool {

@@ -28,6 +28,8 @@ type DataDirectory struct {
 	// BackupLabel is set while backup_label is there: no server has come far on this
 	// copy yet.
 	BackupLabel bool `json:"backup_label,omitempty"`
+	// Least are the settings that a standby on this directory must have at least.
+	Least StandbyLeast `json:"least,omitzero"`
 	// Generation is the number that the leader gave to this copy when it was
 	// made; zero when the directory carries none.
 	Generation uint64 `json:"generation,omitempty"`
@@ -42,6 +44,35 @@ func (d DataDirectory) WasPrimary() bool {
 		return d.State == DirCluster && !d.BackupLabel
 	}
 	return false
+}
+
+// StandbyLeast are the values of the primary's settings, as the WAL that was
+// replayed last has them, below which a standby refuses to start ("Hot Standby" in
+// PostgreSQL's manual). A primary that was restarted with less says so in its WAL,
+// and only a standby that has replayed that may have less too. Zero is unknown.
+type StandbyLeast struct {
+	MaxConnections          int64 `json:"max_connections"`
+	MaxLocksPerTransaction  int64 `json:"max_locks_per_transaction"`
+	MaxPreparedTransactions int64 `json:"max_prepared_transactions"`
+	MaxWALSenders           int64 `json:"max_wal_senders"`
+	MaxWorkerProcesses      int64 `json:"max_worker_processes"`
+}
+
+// Of is the least value of a setting by name; zero for settings that have none.
+func (l StandbyLeast) Of(setting string) int64 {
+	switch setting {
+	case "max_connections":
+		return l.MaxConnections
+	case "max_locks_per_transaction":
+		return l.MaxLocksPerTransaction
+	case "max_prepared_transactions":
+		return l.MaxPreparedTransactions
+	case "max_wal_senders":
+		return l.MaxWALSenders
+	case "max_worker_processes":
+		return l.MaxWorkerProcesses
+	}
+	return 0
 }
 
 // ServerState is how far a local server has come.

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/ramhq/ram/pg"
+	"github.com/ramhq/ram/spec"
 )
 
 // standbyFloor are the settings of which a standby must have at least the
@@ -75,14 +76,15 @@ func (d *differ) primaryFirst() bool {
 }
 
 // floor is the least value of a setting that a standby with the assignment may
-// have: what the primary runs, and what it would run if it started now. While
-// the primary has not shown both, a standby keeps at least what it has.
-func (d *differ) floor(name string, standby Assignment) int64 {
+// have: what the primary runs, what it would run if it started now, and what it
+// ran in the WAL that the standby has replayed last. While the primary has not
+// shown both of its own, a standby keeps at least what it has.
+func (d *differ) floor(name, node string, standby Assignment) int64 {
 	primary := d.rec.Assignments[d.primary.Name]
 	if primary.Role != RolePrimary {
 		return 0
 	}
-	least := number(primary.Settings[name], name, d.major())
+	least := max(number(primary.Settings[name], name, d.major()), d.obs.Nodes[node].Report.Data.Least.Of(name))
 	running, known := d.primaryRuns(name)
 	if known {
 		least = max(least, running)
@@ -91,6 +93,19 @@ func (d *differ) floor(name string, standby Assignment) int64 {
 		return least
 	}
 	return max(least, number(standby.Settings[name], name, d.major()))
+}
+
+// unreplayed reports whether a standby is held back by WAL alone: the primary has
+// less already, and the standby has not replayed that it does.
+func (d *differ) unreplayed(n spec.Node, final Assignment) bool {
+	for _, name := range standbyFloor {
+		least := d.obs.Nodes[n.Name].Report.Data.Least.Of(name)
+		running, known := d.primaryRuns(name)
+		if n.Name != d.primary.Name && known && running < least && number(final.Settings[name], name, d.major()) < least {
+			return true
+		}
+	}
+	return false
 }
 
 // standbysBehind reports whether the primary's turn to get the settings of final

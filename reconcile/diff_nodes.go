@@ -86,7 +86,7 @@ func (d *differ) staged(n spec.Node, final Assignment) Assignment {
 		staged.Server = issued.Server
 	}
 	for _, name := range standbyFloor {
-		if least := d.floor(name, issued); number(staged.Settings[name], name, d.major()) < least {
+		if least := d.floor(name, n.Name, issued); number(staged.Settings[name], name, d.major()) < least {
 			staged.Settings[name] = strconv.FormatInt(least, 10)
 		}
 	}
@@ -222,6 +222,9 @@ func (d *differ) configure(n spec.Node, view NodeView, issued, final Assignment)
 		s.effect = reissue(n.Name, issued)
 	case !issued.same(final):
 		s.Reason = d.differences(issued, final)
+		if d.unreplayed(n, final) {
+			s.Waits = fmt.Sprintf("%s to replay that %s has lowered its settings", n.Name, d.primary.Name)
+		}
 		d.held = append(d.held, id)
 	default:
 		return

@@ -21,6 +21,7 @@ type facts struct {
 	DirState     pg.DirState
 	SystemID     pg.SystemID
 	Generation   uint64
+	Least        pg.StandbyLeast
 	Server       pg.ServerState
 	Recovery     bool
 	Streaming    bool // from where it is to stream from
@@ -61,7 +62,7 @@ func factsOf(name string, o Observed, rec *Record, slots []Drift) facts {
 	r := v.Report
 	f := facts{
 		Node: name, Member: rec.Members[name], Reported: v.Reported, Reachable: v.Reachable, Lost: givenUp(v),
-		DirState: r.Data.State, SystemID: r.Data.SystemID, Generation: r.Data.Generation,
+		DirState: r.Data.State, SystemID: r.Data.SystemID, Generation: r.Data.Generation, Least: r.Data.Least,
 		Server: r.Server.State, Recovery: r.Server.Recovery, Streaming: v.StreamingFrom(issued.Upstream),
 		Behind:     r.Written < issued.Serial || r.Loaded < issued.Serial || r.Settled < issued.Serial,
 		Restarting: r.Started < issued.Restart, Outlived: outlived(name, v, o.Nodes[rec.Primary]),

@@ -52,10 +52,10 @@ func TestSizesOfClusters(t *testing.T) {
 		{"two nodes are an even number of voters", "a b", 1, []string{"warning node"}},
 		{"two nodes and a witness", "a b w:witness", 1, nil},
 		{"three nodes", "a b c", 1, nil},
-		{"a standby that is never primary still has commits", "a b:priority=0 c:priority=0", 1, nil},
+		{"standbys that are never primary are not waited for", "a b:priority=0 c:priority=0", 0, nil},
 		{"four nodes are an even number of voters", "a b c d", 1, []string{"warning node"}},
 		{"of six nodes five vote", "a b c d e f", 1, nil},
-		{"nobody can be primary", "a:priority=0 b:priority=0 w:witness", 1, []string{"error node"}},
+		{"nobody can be primary", "a:priority=0 b:priority=0 w:witness", 0, []string{"error node"}},
 		{"only witnesses", "u:witness v:witness w:witness", 0, []string{"error node"}},
 	} {
 		t.Run(tt.rule, func(t *testing.T) {

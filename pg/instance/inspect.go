@@ -109,6 +109,7 @@ func (i *Instance) describe(ctx context.Context, dir string) (pg.DataDirectory, 
 	}
 	found.SystemID, found.Timeline = control.SystemID, control.Timeline
 	found.Checkpoint, found.ControlState = control.Checkpoint, control.State
+	found.Least = control.StandbyLeast()
 	return found, nil
 }
 

@@ -83,7 +83,7 @@ func Open(cfg Config) (*Instance, error) {
 	}
 	i := &Instance{cfg: cfg, logger: cfg.Logger, step: func(string) {}}
 	i.prober.busy = make(chan struct{}, 1)
-	if err := i.checkSocketPaths(); err != nil {
+	if err := CheckStateDir(cfg.StateDir, cfg.Port); err != nil {
 		return nil, err
 	}
 	if i.user, err = lookUpUser(cfg.User); err != nil {
@@ -106,8 +106,11 @@ func resolve(path string) (string, error) {
 		return "", err
 	}
 	real, err := filepath.EvalSymlinks(path)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return real, err
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("data directory %s: %w; see what is on the way to it, or change data_dir", path, err)
+	}
+	if err == nil {
+		return real, nil
 	}
 	if parent := filepath.Dir(path); parent != path {
 		if parent, err = resolve(parent); err != nil {
@@ -121,13 +124,16 @@ func resolve(path string) (string, error) {
 // maxSocketPath is the room in sockaddr_un; PostgreSQL has the same limit.
 const maxSocketPath = 107
 
-func (i *Instance) checkSocketPaths() error {
+// CheckStateDir refuses a directory of ramd's whose path leaves no room for the unix
+// sockets in it.
+func CheckStateDir(dir string, port int) error {
+	i := Instance{cfg: Config{StateDir: dir, Port: port}}
 	longest := max(len(i.serverSocket()), len(i.guardSocket()))
 	if longest <= maxSocketPath {
 		return nil
 	}
 	return fmt.Errorf("ramd's directory %s is %d bytes too long for the unix sockets in it; choose a shorter one (--data-dir)",
-		i.cfg.StateDir, longest-maxSocketPath)
+		dir, longest-maxSocketPath)
 }
 
 // Binaries is the installation that the instance uses.

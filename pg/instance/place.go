@@ -192,7 +192,7 @@ func (i *Instance) moveAside() error {
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(i.cfg.DataDir, aside); err != nil {
+	if err := rename(i.cfg.DataDir, aside); err != nil {
 		return fmt.Errorf("set the old data directory aside: %w", err)
 	}
 	if err := syncDir(filepath.Dir(aside)); err != nil {
@@ -203,10 +203,18 @@ func (i *Instance) moveAside() error {
 	return nil
 }
 
+// rename is os.Rename that also replaces an empty directory, as the kernel does.
+func rename(from, to string) error {
+	if err := unix.Rename(from, to); err != nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+	}
+	return nil
+}
+
 // movePlace gives the new data directory its name; an empty directory there is
 // replaced by the same rename.
 func (i *Instance) movePlace() error {
-	if err := os.Rename(i.newData(), i.cfg.DataDir); err != nil {
+	if err := rename(i.newData(), i.cfg.DataDir); err != nil {
 		return fmt.Errorf("put the new data directory in place: %w", err)
 	}
 	i.step("new directory in place")
@@ -387,7 +395,7 @@ func (i *Instance) SetAside(ctx context.Context, at time.Time, reason string) (s
 		}
 		path = fmt.Sprintf("%s.ram-removed-%s-%d", i.cfg.DataDir, at.UTC().Format("20060102T150405Z"), n)
 	}
-	if err := os.Rename(i.cfg.DataDir, path); err != nil {
+	if err := rename(i.cfg.DataDir, path); err != nil {
 		return "", fmt.Errorf("set the data directory aside: %w", err)
 	}
 	i.logger.Info().Str("path", path).Str("reason", reason).Msg("data directory retired")

@@ -16,6 +16,7 @@ import (
 	"github.com/ramhq/ram/pg/guard"
 	"github.com/ramhq/ram/pg/instance"
 	"github.com/ramhq/ram/reconcile"
+	"github.com/ramhq/ram/spec"
 )
 
 // host is the local PostgreSQL as the agent wants it.
@@ -24,7 +25,7 @@ type host struct {
 	dataDir       string // ramd's
 	guard         []string
 	secrets       func() (reconcile.Secrets, bool)
-	fallback      reconcile.Server // where the server is before the first assignment
+	fallback      func() reconcile.Server // where the server is before the first assignment
 	log           zerolog.Logger
 	exited        chan struct{} // holds one signal at most; never closed
 
@@ -33,14 +34,8 @@ type host struct {
 	pass   string // the password that inst was opened with
 	inst   *instance.Instance
 	// settled is the assignment up to which roles and slots were seen to.
-	settled uint64
-	// looked is the data directory as it was inspected last; stale asks for
-	// another look.
-	looked    pg.DataDirectory
-	stale     bool
-	inspected time.Time
-	aside     bool
-	advanced  time.Time
+	settled  uint64
+	advanced time.Time
 	// role is how the replication role was when it was looked at last.
 	role     instance.RoleState
 	roleSeen time.Time
@@ -53,20 +48,30 @@ const (
 	probeTimeout = 2 * time.Second
 	stopTimeout  = time.Minute
 	startTimeout = 10 * time.Minute
-	inspectEvery = time.Minute
 	loadTimeout  = 3 * time.Second
 )
 
-func newHost(d *Daemon, secrets func() (reconcile.Secrets, bool)) *host {
-	c, n := d.start.spec, d.start.node
+func newHost(d *Daemon, record func() *reconcile.Record, secrets func() (reconcile.Secrets, bool)) *host {
 	return &host{
-		cluster: c.Name, name: n.Name, dataDir: d.dataDir, guard: d.opts.GuardCommand, secrets: secrets,
+		cluster: d.start.spec.Name, name: d.start.node.Name, dataDir: d.dataDir, guard: d.opts.GuardCommand, secrets: secrets,
 		log:    d.log.With().Str("part", "postgres").Logger(),
-		exited: make(chan struct{}, 1), stale: true, closed: make(chan struct{}),
-		fallback: reconcile.Server{
-			Version: c.Postgres.Version, BinDir: c.Postgres.BinDir, User: c.Postgres.User,
-			DataDir: n.DataDir, Host: n.Host, Port: n.Ports.Postgres,
+		exited: make(chan struct{}, 1), closed: make(chan struct{}),
+		fallback: func() reconcile.Server {
+			// The spec in force may have been corrected since the start.
+			if c := record().Spec; c != nil {
+				if n, ok := c.Node(d.start.node.Name); ok && !n.Witness {
+					return serverOf(c, n)
+				}
+			}
+			return serverOf(d.start.spec, d.start.node)
 		},
+	}
+}
+
+func serverOf(c *spec.Cluster, n spec.Node) reconcile.Server {
+	return reconcile.Server{
+		Version: c.Postgres.Version, BinDir: c.Postgres.BinDir, User: c.Postgres.User,
+		DataDir: n.DataDir, Host: n.Host, Port: n.Ports.Postgres,
 	}
 }
 
@@ -88,7 +93,7 @@ func (h *host) open(ctx context.Context, want reconcile.Server) (*instance.Insta
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if want == (reconcile.Server{}) {
-		want = h.fallback
+		want = h.fallback()
 	}
 	secrets, _ := h.secrets()
 	if h.inst != nil && h.server == want && h.pass == secrets.Superuser {
@@ -114,7 +119,7 @@ func (h *host) open(ctx context.Context, want reconcile.Server) (*instance.Insta
 	if h.inst != nil {
 		h.inst.Close()
 	}
-	h.inst, h.server, h.pass, h.stale = inst, want, secrets.Superuser, true
+	h.inst, h.server, h.pass = inst, want, secrets.Superuser
 	if err := inst.Attach(ctx); err != nil {
 		h.log.Warn().Err(err).Msg("could not attach to the guard of the running server")
 	}
@@ -133,7 +138,6 @@ func (h *host) watchExit() {
 	go func() {
 		select {
 		case <-ended:
-			h.invalidate()
 			select {
 			case h.exited <- struct{}{}:
 			default:
@@ -141,12 +145,6 @@ func (h *host) watchExit() {
 		case <-h.closed:
 		}
 	}()
-}
-
-func (h *host) invalidate() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.stale = true
 }
 
 // Look is agent.Host's.
@@ -163,7 +161,7 @@ func (h *host) Look(ctx context.Context, a reconcile.Assignment) (reconcile.Loca
 		// A server whose guard and socket are lost, as by an rm -r, cannot tell more.
 		return l, err
 	}
-	if l.Data, err = h.inspect(ctx, inst, l.Server.State); err != nil {
+	if l.Data, err = inst.Inspect(ctx); err != nil {
 		return l, err
 	}
 	if l.Data.State == pg.DirCluster {
@@ -179,7 +177,7 @@ func (h *host) Look(ctx context.Context, a reconcile.Assignment) (reconcile.Loca
 	}
 	l.Started = serial(l.Server, reconcile.StartedSetting)
 	h.mu.Lock()
-	l.Settled, l.Aside = h.settled, h.aside
+	l.Settled, l.Aside = h.settled, inst.HasAside()
 	h.watchExit()
 	h.mu.Unlock()
 	h.advanceSlots(ctx, inst, l)
@@ -193,27 +191,6 @@ func serial(s pg.Server, setting string) uint64 {
 		return 0
 	}
 	return n
-}
-
-// inspect looks at the data directory when something may have changed: reading
-// the control file each second would cost more than all the rest.
-func (h *host) inspect(ctx context.Context, inst *instance.Instance, state pg.ServerState) (pg.DataDirectory, error) {
-	h.mu.Lock()
-	fresh := !h.stale && state == pg.ServerRunning && time.Since(h.inspected) < inspectEvery
-	looked := h.looked
-	h.mu.Unlock()
-	if fresh {
-		return looked, nil
-	}
-	data, err := inst.Inspect(ctx)
-	if err != nil {
-		return data, err
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.looked, h.stale, h.inspected = data, false, time.Now()
-	h.aside = inst.HasAside()
-	return data, nil
 }
 
 // roleEvery is how often the primary looks whether standbys can still log in.
@@ -283,7 +260,6 @@ func (h *host) Do(ctx context.Context, a reconcile.Assignment, act reconcile.Act
 	if err != nil {
 		return err
 	}
-	defer h.invalidate()
 	switch act.Kind {
 	case reconcile.ActInit:
 		return inst.Init(ctx, instance.InitOptions{Generation: a.Generation, Files: h.files(inst, a)})
