@@ -292,6 +292,8 @@ func (d *differ) initialise() {
 		if view.Report.Data.State == pg.DirCluster && view.Report.Data.Generation >= issued.Generation && settled(view, issued) {
 			s.effect = &Effect{Identify: view.Report.Data.SystemID}
 		}
+	case view.Report.Data.State == "":
+		s.Waits = fmt.Sprintf("ramd on %s to look at its data directory", name)
 	case view.Report.Data.State != pg.DirAbsent:
 		d.block(name, "%s", occupied(d.primary, view.Report))
 		return
@@ -304,6 +306,9 @@ func (d *differ) initialise() {
 		}
 	}
 	d.add(s)
+	if p := view.Report.Problem; view.Reachable && p != nil {
+		d.block(name, "node %s: %s", name, p.Text)
+	}
 }
 
 func occupied(n spec.Node, r Report) string {

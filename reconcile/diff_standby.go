@@ -30,7 +30,7 @@ func (d *differ) cloneReason(n spec.Node, view NodeView, issued Assignment) stri
 	switch {
 	case issued.Generation == 0 || issued.Role != RoleStandby:
 		return "it has no data yet"
-	case !view.Reported:
+	case !view.Reported, data.State == "":
 		return ""
 	case data.State == pg.DirAbsent:
 		return "it has no data directory"

@@ -37,6 +37,9 @@ type Answer struct {
 	Assignment reconcile.Assignment `json:"assignment"`
 	// Hold is set while the cluster is paused: the agent looks and does nothing.
 	Hold bool `json:"hold,omitempty"`
+	// Run is the latest run. With a new one, which an operator may have begun after
+	// having mended something, what has failed is tried again at once.
+	Run uint64 `json:"run,omitempty"`
 }
 
 // Config says what an Agent is made of. Host is nil on a witness.
@@ -57,12 +60,16 @@ type Agent struct {
 	// work and report are signalled to wake the two loops; they hold one signal
 	// at most and are never closed.
 	work, report chan struct{}
+	// first is closed by the working loop when it has looked once.
+	first     chan struct{}
+	firstOnce sync.Once
 
 	mu sync.Mutex // guards what follows
 	// confirmed is set once a live leader has given the assignment (S4).
 	confirmed  bool
 	assignment reconcile.Assignment
 	hold       bool
+	run        uint64
 	looked     bool
 	local      reconcile.Local
 	activity   *activity
@@ -80,7 +87,7 @@ type activity struct {
 
 // New makes an Agent; Run runs it.
 func New(cfg Config) *Agent {
-	return &Agent{cfg: cfg, work: make(chan struct{}, 1), report: make(chan struct{}, 1)}
+	return &Agent{cfg: cfg, work: make(chan struct{}, 1), report: make(chan struct{}, 1), first: make(chan struct{})}
 }
 
 // Run looks, acts and reports until ctx ends. It returns ctx's end as nil, and
@@ -120,6 +127,7 @@ func signal(c chan struct{}) {
 func (a *Agent) accept(answer Answer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.begin(answer.Run)
 	next := answer.Assignment
 	if a.confirmed && next.Serial < a.assignment.Serial {
 		return // a slower road brought an older one
@@ -137,6 +145,20 @@ func (a *Agent) accept(answer Answer) {
 	signal(a.work)
 }
 
+// begin takes note of a run. It is called with mu held.
+func (a *Agent) begin(run uint64) {
+	if run <= a.run {
+		return
+	}
+	a.run = run
+	if a.problem != nil {
+		again := *a.problem
+		again.attempts, again.retryAt = 0, time.Time{}
+		a.problem = &again
+		signal(a.work)
+	}
+}
+
 // continues reports whether an act that was begun for one assignment still makes
 // sense for the next.
 func continues(was, is reconcile.Assignment, hold bool) bool {
@@ -144,8 +166,16 @@ func continues(was, is reconcile.Assignment, hold bool) bool {
 		was.Upstream != nil == (is.Upstream != nil) && (was.Upstream == nil || was.Upstream.Node == is.Upstream.Node)
 }
 
-// reporting tells the leader how things are, at once when something changed.
+// reporting tells the leader how things are, at once when something changed. It
+// begins when there is something to tell.
 func (a *Agent) reporting(ctx context.Context) error {
+	if a.cfg.Host != nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.first:
+		}
+	}
 	ticker := time.NewTicker(a.cfg.Interval)
 	defer ticker.Stop()
 	for {
@@ -238,6 +268,7 @@ func (a *Agent) turn(ctx context.Context) bool {
 	if ctx.Err() != nil {
 		return false
 	}
+	defer a.firstOnce.Do(func() { close(a.first) })
 	if err != nil {
 		a.fail(reconcile.Act{Kind: reconcile.ActFail}, err)
 		return false

@@ -55,6 +55,18 @@ func (c *Cluster) program(name string) string {
 	return path
 }
 
+// RamdStart runs ramd start on a node's directory where it is expected to end by
+// itself, and returns what it left. It is killed when it does not end.
+func (c *Cluster) RamdStart(node string, flags ...string) Result {
+	c.t.Helper()
+	ctx, cancel := c.context(Patience)
+	defer cancel()
+	plain := c.ramd(node, append([]string{"start", "--data-dir", c.StateDir(node)}, flags...)...)
+	cmd := exec.CommandContext(ctx, plain.Path, plain.Args[1:]...)
+	cmd.Env, cmd.SysProcAttr = plain.Env, plain.SysProcAttr
+	return run(cmd, nil)
+}
+
 // Postmaster is the number of a node's postmaster; zero when none runs.
 func (c *Cluster) Postmaster(node string) int {
 	text, err := os.ReadFile(filepath.Join(c.DataDir(node), "postmaster.pid"))

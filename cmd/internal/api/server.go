@@ -104,15 +104,19 @@ func (s *Server) Handler() http.Handler {
 	leader := func(pattern string, h answerer) { mux.Handle(route(pattern), s.authorised(s.atLeader(s.answer(h)))) }
 	local := func(pattern string, h answerer) { mux.Handle(route(pattern), s.authorised(s.answer(h))) }
 
-	// Status is also answered without a leader, with what this node knows.
-	mux.Handle(route("GET /status"), s.authorised(s.nearLeader(s.answer(read(b.Status)))))
+	near := func(pattern string, h answerer) { mux.Handle(route(pattern), s.authorised(s.nearLeader(s.answer(h)))) }
+
+	// These are also answered without a leader, with what this node knows: PostgreSQL
+	// goes on, and people have to find it.
+	near("GET /status", read(b.Status))
+	near("GET /spec", read(b.Spec))
+	near("GET /history", read(b.History))
+	near("GET /history/{number}", numbered(b.Revision))
+	near("GET /credentials", read(b.Credentials))
 	leader("GET /nodes", read(b.Nodes))
 	leader("POST /plan", body(b.Plan))
 	leader("POST /apply", body(b.Apply))
 	leader("GET /observed", read(b.Observed))
-	leader("GET /spec", read(b.Spec))
-	leader("GET /history", read(b.History))
-	leader("GET /history/{number}", numbered(b.Revision))
 	leader("GET /events", s.events)
 	leader("GET /runs", read(b.Runs))
 	leader("GET /runs/{number}", numbered(b.Run))
@@ -127,7 +131,6 @@ func (s *Server) Handler() http.Handler {
 	leader("POST /resume", body(func(ctx context.Context, r PauseRequest) (struct{}, error) {
 		return struct{}{}, b.Pause(ctx, false, r)
 	}))
-	leader("GET /credentials", read(b.Credentials))
 	local("GET /info", read(b.Info))
 	local("POST /stop", body(func(ctx context.Context, r StopRequest) (struct{}, error) {
 		return struct{}{}, b.Stop(ctx, r)

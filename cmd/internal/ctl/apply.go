@@ -177,6 +177,12 @@ func (a *app) movedOn(ctx context.Context, client *api.Client, refusal error, p 
 func (a *app) accepted(ctx context.Context, client *api.Client, answer api.ApplyAnswer, f runFlags) error {
 	result := applyResult{Revision: answer.Revision, Run: answer.Run, Plan: &answer.Plan}
 	switch {
+	case answer.Run == 0 && len(answer.Plan.Blocked) > 0:
+		result.Outcome, result.Reason = outcomeBlocked, answer.Plan.Blocked[0].Reason
+		if err := a.applied(result); err != nil {
+			return err
+		}
+		return fmt.Errorf("revision %d is in force, and nothing can be done now: %s; the cluster goes on by itself when this is put right", answer.Revision, result.Reason)
 	case answer.Run == 0:
 		a.say("Revision %d is in force; no node had anything to do.", answer.Revision)
 		result.Outcome = outcomeDone

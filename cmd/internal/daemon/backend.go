@@ -47,17 +47,28 @@ func (b backend) Status(context.Context) (reconcile.Status, error) {
 }
 
 func (l *life) status() reconcile.Status {
-	rec, obs := l.machine.Record(), l.leader.Observed()
+	rec, obs, raft := l.machine.Record(), l.leader.Observed(), l.raftStatus()
+	if !l.leader.Leads() {
+		obs = l.ownObserved()
+	}
 	var plan reconcile.Plan
-	if rec.Spec != nil {
+	if rec.Spec != nil && raft.HasQuorum {
 		plan = reconcile.Diff(rec.Spec, rec, obs)
 	}
-	s := reconcile.StatusOf(rec, obs, plan, l.raftStatus())
+	s := reconcile.StatusOf(rec, obs, plan, raft)
 	if !s.Raft.HasQuorum {
 		s.Converged = false
 		s.Warnings = append(s.Warnings, "no majority of the voters is up: what is shown is what this node knew last, and nothing can be changed")
 	}
 	return s
+}
+
+// ownObserved is what a ramd that does not lead knows: its own node.
+func (l *life) ownObserved() reconcile.Observed {
+	report := l.agent.Last()
+	return reconcile.Observed{Nodes: map[string]reconcile.NodeView{
+		report.Node: {Report: report, Reported: true, Reachable: true},
+	}}
 }
 
 // Nodes is api.Backend's.
@@ -300,7 +311,12 @@ func (b backend) Run(_ context.Context, id uint64) (api.RunAnswer, error) {
 	}
 	for _, r := range rec.Runs {
 		if r.ID == id {
-			return api.RunAnswer{Run: r, Elapsed: r.Finished.Sub(r.Started), StepElapsed: stepTimes(r, r.Finished)}, nil
+			answer := api.RunAnswer{Run: r, Elapsed: r.Finished.Sub(r.Started), StepElapsed: stepTimes(r, r.Finished)}
+			if id == rec.LastRun && rec.Spec != nil {
+				// It left no step, but perhaps something that no step can change.
+				answer.Blocked = l.leader.Plan(rec.Spec).Blocked
+			}
+			return answer, nil
 		}
 	}
 	return api.RunAnswer{}, api.Errorf(http.StatusNotFound, "there is no run %d, or it is too long ago", id)

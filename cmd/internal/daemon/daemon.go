@@ -21,6 +21,7 @@ import (
 	"github.com/ramhq/ram/cmd/internal/api"
 	"github.com/ramhq/ram/cmd/internal/buildinfo"
 	"github.com/ramhq/ram/cmd/internal/netx"
+	"github.com/ramhq/ram/pg/instance"
 	"github.com/ramhq/ram/raftstore"
 )
 
@@ -51,6 +52,11 @@ func Run(ctx context.Context, opts Options, log zerolog.Logger) (err error) {
 	dataDir, err := opts.dataDir(s)
 	if err != nil {
 		return err
+	}
+	if !s.node.Witness {
+		if err := instance.CheckStateDir(dataDir, s.node.Ports.Postgres); err != nil {
+			return err
+		}
 	}
 	log = log.With().Str("node", s.node.Name).Logger()
 	release, err := claim(dataDir, s)

@@ -108,7 +108,7 @@ func (d *Daemon) openLife(ctx context.Context) (*life, error) {
 		return nil, err
 	}
 	if !n.Witness {
-		l.host = newHost(d, l.secrets)
+		l.host = newHost(d, l.machine.Record, l.secrets)
 	}
 	var local agent.Host
 	if l.host != nil {

@@ -209,7 +209,7 @@ func (l *life) takeReport(ctx context.Context, r reconcile.Report) (agent.Answer
 		return agent.Answer{}, errNoLeader
 	}
 	rec = l.machine.Record()
-	answer := agent.Answer{Assignment: rec.Assignments[r.Node], Hold: rec.Pause != nil}
+	answer := agent.Answer{Assignment: rec.Assignments[r.Node], Hold: rec.Pause != nil, Run: rec.LastRun}
 	if r.Serial == answer.Assignment.Serial && r.Serial > 0 {
 		return answer, nil // nothing that the agent does not hold already
 	}
