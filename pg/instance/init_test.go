@@ -25,6 +25,7 @@ func TestFirstServerFromNothing(t *testing.T) {
 	}
 	made := inspect(t, n)
 	want := pg.DataDirectory{State: pg.DirCluster, Version: n.cfg.Major, Timeline: 1, ControlState: "shut down", Generation: 7}
+	want.Least = pg.StandbyLeast{MaxConnections: 100, MaxLocksPerTransaction: 64, MaxWALSenders: 10, MaxWorkerProcesses: 8} // initdb's
 	if diff := cmp.Diff(want, made, cmpopts.IgnoreFields(pg.DataDirectory{}, "SystemID", "Checkpoint")); diff != "" {
 		t.Error(diff)
 	}
