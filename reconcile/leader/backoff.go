@@ -1,6 +1,9 @@
 package leader
 
-import "time"
+import (
+	"maps"
+	"time"
+)
 
 // patience keeps a step that does not stick from being carried out again and
 // again: the first few times are free, then each waits twice as long.
@@ -39,6 +42,7 @@ func (p *patience) wait(step string, now time.Time) time.Duration {
 }
 
 func (p *patience) issue(step string, now time.Time) {
+	maps.DeleteFunc(p.issued, func(_ string, a attempts) bool { return now.Sub(a.last) > forgetAfter })
 	a := p.issued[step]
 	p.issued[step] = attempts{a.count + 1, now}
 }

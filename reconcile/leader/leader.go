@@ -2,8 +2,11 @@ package leader
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -163,7 +166,7 @@ func (r *round) run(ctx context.Context) error {
 		return nil
 	}
 	for _, step := range reconcile.Runnable(plan) {
-		if err := r.begin(ctx, rec.Revision, step); err != nil {
+		if err := r.begin(ctx, step); err != nil {
 			return r.passing(ctx, step.ID, err)
 		}
 	}
@@ -171,15 +174,18 @@ func (r *round) run(ctx context.Context) error {
 }
 
 // begin carries the effect of a step into the world.
-func (r *round) begin(ctx context.Context, revision uint64, step reconcile.Step) error {
-	key := fmt.Sprintf("%s@%d", step.ID, revision)
-	if r.patience.wait(key, time.Now()) > 0 {
-		return nil
-	}
-	r.patience.issue(key, time.Now())
+func (r *round) begin(ctx context.Context, step reconcile.Step) error {
 	effect := step.Effect()
+	// What only records that something was seen is not an attempt at anything.
+	records := effect.Settle || effect.Identify != 0
+	if key := repetition(step.ID, *effect); !records {
+		if r.patience.wait(key, time.Now()) > 0 {
+			return nil
+		}
+		r.patience.issue(key, time.Now())
+	}
 	level := zerolog.InfoLevel
-	if effect.Settle || effect.Identify != 0 {
+	if records {
 		level = zerolog.DebugLevel // the end of what was logged when it began
 	}
 	r.cfg.Logger.WithLevel(level).Str("step", step.ID).Str("reason", step.Reason).Msg(step.Summary)
@@ -196,6 +202,20 @@ func (r *round) begin(ctx context.Context, revision uint64, step reconcile.Step)
 		}
 	}
 	return nil
+}
+
+// repetition identifies what a step does, so that doing the same again counts as
+// a repetition and going on does not: serials grow with each try.
+func repetition(step string, e reconcile.Effect) string {
+	e.Assign = slices.Clone(e.Assign)
+	for i := range e.Assign {
+		e.Assign[i].Assignment.Serial, e.Assign[i].Assignment.Restart = 0, 0
+	}
+	text, err := json.Marshal(e)
+	if err != nil {
+		return step // an effect always encodes
+	}
+	return fmt.Sprintf("%s %x", step, sha256.Sum256(text))
 }
 
 func (r *round) regroup(ctx context.Context, e reconcile.Effect) error {
