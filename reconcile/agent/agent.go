@@ -307,6 +307,10 @@ func (a *Agent) do(ctx context.Context, assignment reconcile.Assignment, act rec
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a.mu.Lock()
+	if a.hold || a.assignment.Serial != assignment.Serial {
+		a.mu.Unlock()
+		return true // decided on what has changed while it was looked
+	}
 	a.cancel = cancel
 	a.activity = &activity{step: act.Step, begun: time.Now()}
 	a.mu.Unlock()

@@ -188,9 +188,13 @@ func (b backend) Pause(ctx context.Context, paused bool, r api.PauseRequest) err
 	if err != nil {
 		return err
 	}
-	return l.ledger().Propose(ctx, reconcile.Command{
+	err = l.ledger().Propose(ctx, reconcile.Command{
 		At: time.Now().UTC(), By: r.By, Pause: &reconcile.SetPause{Paused: paused, Reason: r.Reason},
 	})
+	if err == nil {
+		l.pushHold(ctx)
+	}
+	return err
 }
 
 // Credentials is api.Backend's.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/ramhq/ram/cmd/internal/api"
@@ -224,21 +225,35 @@ func (l *life) takeReport(ctx context.Context, r reconcile.Report) (agent.Answer
 // with the answer to the node's next report.
 func (l *life) push(ctx context.Context) func(string, reconcile.Assignment) {
 	return func(node string, a reconcile.Assignment) {
-		answer := agent.Answer{Assignment: a}
-		if node == l.start.node.Name {
-			l.agent.Assign(answer)
-			return
-		}
-		m, ok := l.machine.Record().Members[node]
-		if !ok {
-			return
-		}
-		l.calls.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-			defer cancel()
-			if err := l.peers.call(ctx, address(m.Host, m.APIPort), http.MethodPost, pathAssign, answer, nil); err != nil {
-				l.log.Debug().Err(err).Str("to", node).Msg("assignment will come with the next report")
-			}
+		l.calls.Go(func() { l.send(ctx, node, agent.Answer{Assignment: a}) })
+	}
+}
+
+// pushHold tells every agent of a pause, or of its end, and waits until they know, so
+// that whoever paused the cluster can begin to work on it.
+func (l *life) pushHold(ctx context.Context) {
+	rec := l.machine.Record()
+	var told sync.WaitGroup
+	for node := range rec.Members {
+		told.Go(func() {
+			l.send(ctx, node, agent.Answer{Assignment: rec.Assignments[node], Hold: rec.Pause != nil, Run: rec.LastRun})
 		})
+	}
+	told.Wait()
+}
+
+func (l *life) send(ctx context.Context, node string, answer agent.Answer) {
+	if node == l.start.node.Name {
+		l.agent.Assign(answer)
+		return
+	}
+	m, ok := l.machine.Record().Members[node]
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := l.peers.call(ctx, address(m.Host, m.APIPort), http.MethodPost, pathAssign, answer, nil); err != nil {
+		l.log.Debug().Err(err).Str("to", node).Msg("assignment will come with the next report")
 	}
 }
