@@ -12,7 +12,7 @@ PKG          = ./...
 RUN          = .
 BENCH        = .
 BENCHTIME    = 1s
-TEST_TIMEOUT = 15m
+TEST_TIMEOUT = 30m
 PREFIX       = /usr/local
 
 # The binaries are static; only the race detector needs C.
