@@ -24,7 +24,7 @@ type Store struct {
 	timeouts  Timeouts
 	directory *directory
 	journal   *journal
-	snapshots *raft.FileSnapshotStore
+	snapshots *shelf
 	adapter   *adapter
 	stream    *stream
 	transport transport
@@ -88,12 +88,14 @@ func (s *Store) openDirectory(cfg Config) (err error) {
 	if s.journal, err = openJournal(s.directory); err != nil {
 		return err
 	}
-	if s.snapshots, err = raft.NewFileSnapshotStoreWithLogger(cfg.Dir, keptSnapshots, s.raftLog); err != nil {
+	files, err := raft.NewFileSnapshotStoreWithLogger(cfg.Dir, keptSnapshots, s.raftLog)
+	if err != nil {
 		return fmt.Errorf("raft snapshots: %w", err)
 	}
+	s.snapshots = &shelf{FileSnapshotStore: files}
 	imprint := imprint{cluster: cfg.Cluster, writer: cfg.Version}
 	s.adapter = newAdapter(cfg.Machine, imprint, s.advanced)
-	whole, committed, err := checkIntact(s.directory, s.snapshots, s.journal, imprint, s.logger)
+	whole, committed, err := checkIntact(s.directory, files, s.journal, imprint, s.logger)
 	if err != nil {
 		return err
 	}
@@ -229,6 +231,7 @@ func (s *Store) shutdown() error {
 		future := s.raft.Shutdown()
 		err = errors.Join(err, s.transport.Close()) // before the wait: raft's goroutines may hang in a connection
 		err = errors.Join(err, future.Error())
+		s.snapshots.close(s.timeouts.Handshake)
 	}
 	s.raftLog.mute()
 	close(s.stopped)
