@@ -33,6 +33,12 @@ type DataDirectory struct {
 	// Generation is the number that the leader gave to this copy when it was
 	// made; zero when the directory carries none.
 	Generation uint64 `json:"generation,omitempty"`
+	// Rewinding is set when a rewind of the directory was begun and not finished:
+	// only a new copy helps.
+	Rewinding bool `json:"rewinding,omitempty"`
+	// Follows is the term whose primary the directory was last rewound for; zero
+	// when it never was.
+	Follows uint64 `json:"follows,omitempty"`
 }
 
 // WasPrimary reports whether the last server that came far on a data directory took
@@ -97,12 +103,18 @@ type Server struct {
 	Timeline Timeline `json:"timeline,omitempty"`
 	// LSN is the end of WAL: flushed on a primary; on a standby the larger of
 	// received and replayed.
-	LSN          LSN          `json:"lsn,omitempty"`
-	ReplayLSN    LSN          `json:"replay_lsn,omitempty"`
-	ReplayPaused bool         `json:"replay_paused,omitempty"`
-	Receiver     *WALReceiver `json:"receiver,omitempty"`
-	Senders      []WALSender  `json:"senders,omitempty"`
-	Slots        []Slot       `json:"slots,omitempty"`
+	LSN LSN `json:"lsn,omitempty"`
+	// WALComplete is set when LSN is known to be the end of all WAL that a standby
+	// has. After a start it first has to have read what is on disk.
+	WALComplete bool `json:"wal_complete,omitempty"`
+	// TimelineBegan is where the timeline of a primary left the one before; zero on
+	// the first one.
+	TimelineBegan LSN          `json:"timeline_began,omitempty"`
+	ReplayLSN     LSN          `json:"replay_lsn,omitempty"`
+	ReplayPaused  bool         `json:"replay_paused,omitempty"`
+	Receiver      *WALReceiver `json:"receiver,omitempty"`
+	Senders       []WALSender  `json:"senders,omitempty"`
+	Slots         []Slot       `json:"slots,omitempty"`
 	// OldestWAL is the first position that the server still has WAL for; zero
 	// when it was not looked up.
 	OldestWAL LSN `json:"oldest_wal,omitempty"`
