@@ -138,6 +138,15 @@ func (c *Client) Reload(ctx context.Context) error {
 	return err
 }
 
+// Renew lets the server run for ttl from this call on, for the primaryship of a term.
+// A server that had no lease has one from then on. The error is ErrStaleTerm, ErrLate
+// or ErrEnded when the guard refused, and ErrUnknownOp when it is older than leases.
+// After any other error the renewal may have come through or not.
+func (c *Client) Renew(ctx context.Context, term uint64, ttl time.Duration) error {
+	_, err := c.call(ctx, request{Op: opRenew, Term: term, TTLMS: ttl.Milliseconds(), SentNS: int64(bootTime())})
+	return err
+}
+
 // Done is closed when the server has ended, all of it, or the guard is lost: Exit
 // says which.
 func (c *Client) Done() <-chan struct{} { return c.done }

@@ -38,6 +38,17 @@ type Config struct {
 	// StopTimeout is how long a fast stop may take, when the guard itself is told
 	// to end, before it becomes an immediate one. Zero means a minute.
 	StopTimeout time.Duration `json:"stop_timeout,omitempty"`
+	// Lease is how long the server may run, from the call of Spawn on, before the
+	// first renewal; Term is the primaryship that it is for. Zero is no lease until
+	// the first renewal: a standby has none.
+	Lease time.Duration `json:"lease,omitempty"`
+	Term  uint64        `json:"term,omitempty"`
+	// Watchdog is the path of a kernel watchdog, such as /dev/watchdog, that resets
+	// the machine when the guard of a leased server does not run; empty for none. One
+	// that cannot be opened is only warned of.
+	Watchdog string `json:"watchdog,omitempty"`
+	// SpawnedNS is set by Spawn: when it was called, on CLOCK_BOOTTIME.
+	SpawnedNS int64 `json:"spawned_ns,omitempty"`
 }
 
 // Credential is a system user with its groups.

@@ -25,6 +25,9 @@ type guard struct {
 	lock    *os.File
 	pid     int
 	started time.Time
+	lease   *lease
+	// watchdog is fed while the lease holds.
+	watchdog *watchdog
 
 	state     State
 	requested string
@@ -45,11 +48,18 @@ func (g *guard) start() error {
 	if err := os.Remove(cfg.ExitFile); err != nil && !os.IsNotExist(err) {
 		return err
 	}
+	if cfg.Lease != 0 {
+		if late := g.lease.renew(bootTime(), cfg.Term, cfg.Lease, time.Duration(cfg.SpawnedNS)); late != nil {
+			return fmt.Errorf("the lease ran out before the server could be started: %w", late)
+		}
+		g.watchdog.open()
+	}
 	tell := make(chan started, 1)
 	g.started = time.Now()
 	go g.server.run(cfg, tell)
 	first := <-tell
 	if first.err != nil {
+		g.watchdog.close()
 		return first.err
 	}
 	g.pid = first.pid
@@ -58,22 +68,67 @@ func (g *guard) start() error {
 }
 
 // loop decides everything, one thing at a time, until no process of the server is
-// left. A lease that runs out (see DESIGN.md) is one more case here.
+// left. Whatever wakes it, the lease comes first: after a time in which the guard was
+// stopped, several things are ready and select takes any of them.
 func (g *guard) loop(signals <-chan os.Signal) {
 	go g.desk.serve()
+	feeding := time.NewTicker(feedEvery)
+	defer feeding.Stop()
 	for {
 		select {
 		case <-g.server.gone:
 			g.finish()
 			return
+		case <-g.lease.rings:
+			g.fence()
+		case <-feeding.C:
+			g.fence()
+			g.feedWatchdog()
 		case sig := <-signals:
+			g.fence()
 			g.logger.Info().Stringer("signal", sig).Msg("told to end; stopping PostgreSQL")
 			_ = g.stop(Fast, g.cfg.StopTimeout)
 		case c := <-g.desk.calls:
+			g.fence()
 			c.reply <- g.answer(c.request)
 		case <-g.escalate:
+			g.fence()
 			g.escalateStop()
 		}
+	}
+}
+
+// fence kills the server when its lease has run out.
+func (g *guard) fence() {
+	if g.state == Killing || !g.lease.ranOutAt(bootTime()) {
+		return
+	}
+	err := g.server.kill()
+	if err == os.ErrProcessDone {
+		return // its end is under way, and for another reason
+	}
+	if err != nil {
+		g.logger.Error().Err(err).Msg("the lease has run out and the server cannot be signalled")
+	}
+	g.state, g.requested = Killing, endedByLease
+	g.logger.Warn().Uint64("term", g.lease.term).Msg("the lease has run out; killed the whole tree")
+}
+
+// renew lets the server run on, unless it is being killed.
+func (g *guard) renew(r request) *Error {
+	if g.state == Killing || g.server.exit() != nil {
+		return &Error{CodeEnded, "the server has ended or is being killed"}
+	}
+	err := g.lease.renew(bootTime(), r.Term, time.Duration(r.TTLMS)*time.Millisecond, time.Duration(r.SentNS))
+	if err == nil {
+		g.watchdog.open()
+	}
+	return err
+}
+
+func (g *guard) feedWatchdog() {
+	if g.state != Killing && g.lease.heldAt(bootTime()) {
+		g.watchdog.feed()
 	}
 }
 
@@ -88,6 +143,8 @@ func (g *guard) answer(r request) message {
 		err = g.kill()
 	case opReload:
 		err = signalError(g.server.signal(syscall.SIGHUP))
+	case opRenew:
+		err = g.renew(r)
 	default:
 		err = &Error{CodeUnknownOp, fmt.Sprintf("operation %q is unknown to this guard (protocol %d, ramd %s)", r.Op, Protocol, g.cfg.Version)}
 	}
@@ -156,6 +213,7 @@ func (g *guard) snapshot() *Status {
 	s := &Status{
 		Protocol: Protocol, Version: g.cfg.Version, GuardPID: os.Getpid(),
 		DataDir: g.cfg.DataDir, PID: g.pid, Started: g.started, State: g.state,
+		Lease: g.lease.left(bootTime()),
 	}
 	if e := g.server.exit(); e != nil {
 		e.PID, e.Requested = g.pid, g.requested
@@ -175,6 +233,7 @@ func (g *guard) finish() {
 	if err := writeExit(g.cfg.ExitFile, *status.Exit); err != nil {
 		g.logger.Error().Err(err).Msg("exit record not written")
 	}
+	g.watchdog.close()
 	g.desk.unlist()
 	g.lock.Close()
 	g.desk.broadcast(message{Version: Protocol, Event: eventEnded, Status: status})

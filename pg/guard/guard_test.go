@@ -339,7 +339,7 @@ func TestGuardAnswersLanguagesItDoesNotFullyKnow(t *testing.T) {
 	if m := next(); m.Event != eventHello || m.Version != Protocol {
 		t.Errorf("greeted with %+v", m)
 	}
-	fmt.Fprintln(conn, `{"v":9,"id":1,"op":"renew","term":4}`)
+	fmt.Fprintln(conn, `{"v":9,"id":1,"op":"sing","term":4}`)
 	if m := next(); m.ID != 1 || m.Error == nil || m.Error.Code != CodeUnknownOp {
 		t.Errorf("unknown operation: %+v", m)
 	}

@@ -50,7 +50,16 @@ func Main(in io.Reader, out, logs io.Writer) int {
 	if err != nil {
 		return refuse(out, logger, err)
 	}
-	g := &guard{cfg: cfg, logger: logger, server: newServer(), desk: desk, lock: lock, state: Running}
+	lease, err := newLease()
+	if err != nil {
+		desk.close()
+		return refuse(out, logger, err)
+	}
+	defer lease.close()
+	g := &guard{
+		cfg: cfg, logger: logger, server: newServer(), desk: desk, lock: lock, lease: lease, state: Running,
+		watchdog: &watchdog{path: cfg.Watchdog, logger: logger},
+	}
 	if err := g.start(); err != nil {
 		desk.close()
 		return refuse(out, logger, err)

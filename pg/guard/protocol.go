@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -42,8 +43,18 @@ type Status struct {
 	PID      int       `json:"pid"`
 	Started  time.Time `json:"started"`
 	State    State     `json:"state"`
+	// Lease is nil while the server may run without one.
+	Lease *Lease `json:"lease,omitempty"`
 	// Exit is set once the state is Clearing or Ended.
 	Exit *Exit `json:"exit,omitempty"`
+}
+
+// Lease is until when a guard lets its server run.
+type Lease struct {
+	// Term is the primaryship that it is for.
+	Term uint64 `json:"term"`
+	// Left is what was left of it when the guard said so; zero when it has run out.
+	Left time.Duration `json:"left_ns"`
 }
 
 // Exit is how a postmaster ended.
@@ -57,7 +68,7 @@ type Exit struct {
 	Core   bool      `json:"core,omitempty"`
 	At     time.Time `json:"at"`
 	// Requested is how the guard was told to end it ("smart", "fast", "immediate",
-	// "kill"); empty when the postmaster ended by itself.
+	// "kill"), or "lease" when its lease ran out; empty when the postmaster ended by itself.
 	Requested string `json:"requested,omitempty"`
 	// Cleared counts the processes that outlived the postmaster and were killed.
 	Cleared int `json:"cleared,omitempty"`
@@ -81,7 +92,11 @@ const (
 	opStop   = "stop"
 	opKill   = "kill"
 	opReload = "reload"
+	opRenew  = "renew"
 )
+
+// endedByLease is Exit.Requested of a server whose lease ran out.
+const endedByLease = "lease"
 
 // request is one line from ramd.
 type request struct {
@@ -92,6 +107,11 @@ type request struct {
 	// TimeoutMS is after how many milliseconds a stop becomes an immediate one;
 	// zero never.
 	TimeoutMS int64 `json:"timeout_ms,omitempty"`
+	// Term and TTLMS are those of a renewal. SentNS is when it was sent, on the
+	// machine's CLOCK_BOOTTIME; when it is zero the guard counts from the receipt.
+	Term   uint64 `json:"term,omitempty"`
+	TTLMS  int64  `json:"ttl_ms,omitempty"`
+	SentNS int64  `json:"sent_ns,omitempty"`
 }
 
 // Events that a guard tells every connection without being asked.
@@ -116,6 +136,22 @@ const (
 	CodeBadMode   = "bad_mode"
 	CodeEnded     = "ended"
 	CodeSignal    = "signal"
+	CodeStaleTerm = "stale_term"
+	CodeLate      = "late"
+	CodeTimer     = "timer"
+)
+
+// What an Error of a guard is, for errors.Is.
+var (
+	// ErrUnknownOp is a guard that an older ramd has started: it does not know the
+	// operation. It needs a restart of PostgreSQL to be replaced.
+	ErrUnknownOp = errors.New("the guard is older than this ramd and does not know the operation")
+	// ErrEnded is a server that has ended, or that is being killed.
+	ErrEnded = errors.New("the guarded server has ended")
+	// ErrStaleTerm is a renewal for a lower term than the lease has.
+	ErrStaleTerm = errors.New("the lease is for a higher term")
+	// ErrLate is a renewal that was over when it arrived. The lease is as it was.
+	ErrLate = errors.New("the renewal came too late")
 )
 
 // Error is a guard's refusal.
@@ -126,3 +162,18 @@ type Error struct {
 
 // Error is the message for people.
 func (e *Error) Error() string { return "guard: " + e.Message }
+
+// Is tells ErrUnknownOp, ErrEnded, ErrStaleTerm and ErrLate by the code.
+func (e *Error) Is(target error) bool {
+	switch e.Code {
+	case CodeUnknownOp:
+		return target == ErrUnknownOp
+	case CodeEnded:
+		return target == ErrEnded
+	case CodeStaleTerm:
+		return target == ErrStaleTerm
+	case CodeLate:
+		return target == ErrLate
+	}
+	return false
+}

@@ -26,6 +26,7 @@ func Spawn(ctx context.Context, command []string, cfg Config) (*Client, error) {
 	if len(command) == 0 {
 		return nil, errors.New("guard: no command to start it with")
 	}
+	cfg.SpawnedNS = int64(bootTime())
 	said, err := launch(ctx, command, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("start the guard: %w", err)
