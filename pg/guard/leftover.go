@@ -219,3 +219,8 @@ func signalIn(dataDir string, pid int, sig syscall.Signal) {
 	}
 	_ = syscall.Kill(pid, sig)
 }
+
+// Signal sends a signal to a PostgreSQL process that works in a data directory, such
+// as its walreceiver. A process that is not there any more is no error, and neither
+// a number that belongs to another by now: nobody else is signalled.
+func Signal(dataDir string, pid int, sig syscall.Signal) { signalIn(dataDir, pid, sig) }

@@ -57,6 +57,7 @@ type Instance struct {
 	mu      sync.Mutex
 	server  *guard.Client // nil while no guard is known
 	control controlCache
+	frozen  frozenMark
 
 	prober prober
 

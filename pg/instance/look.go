@@ -24,8 +24,13 @@ type slowFacts struct {
 	settingsDue time.Time
 
 	oldestWAL pg.LSN
-	size      pg.Bytes
-	sizeDue   time.Time
+	// newestTimeline is that of the newest WAL segment.
+	newestTimeline pg.Timeline
+	// began is where the timeline beganOf began; read when a primary has another one.
+	began   pg.LSN
+	beganOf pg.Timeline
+	size    pg.Bytes
+	sizeDue time.Time
 }
 
 const (
@@ -37,7 +42,8 @@ const (
 	sizeRetry = 10 * time.Minute
 )
 
-// The statements of a look. All versions from 13 on know them.
+// The statements of a look. All versions from 13 on know them. Whether a standby has
+// read all its WAL is looked up before how far that is.
 const (
 	serverQuery = `
 SELECT s.r, pg_postmaster_start_time(), pg_conf_load_time(),
@@ -48,8 +54,10 @@ SELECT s.r, pg_postmaster_start_time(), pg_conf_load_time(),
   CASE WHEN s.r THEN greatest(w.received_tli, (SELECT timeline_id FROM pg_control_checkpoint()),
                               (SELECT min_recovery_end_timeline FROM pg_control_recovery()))
        ELSE ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int END,
-  coalesce(w.status, ''), coalesce(w.sender_host, ''), coalesce(w.sender_port, 0), coalesce(w.slot_name, ''), coalesce(w.received_tli, 0)
-FROM (SELECT pg_is_in_recovery() AS r OFFSET 0) s LEFT JOIN pg_stat_wal_receiver w ON true`
+  coalesce(w.status, ''), coalesce(w.sender_host, ''), coalesce(w.sender_port, 0), coalesce(w.slot_name, ''), coalesce(w.received_tli, 0),
+  s.complete
+FROM (SELECT pg_is_in_recovery() AS r, CASE WHEN pg_is_in_recovery() THEN ` + completeExpression + ` ELSE false END AS complete OFFSET 0) s
+LEFT JOIN pg_stat_wal_receiver w ON true`
 
 	sendersQuery = `
 SELECT application_name, coalesce(state, ''), coalesce(sync_state, ''),
@@ -70,7 +78,8 @@ SELECT coalesce(array_agg(name ORDER BY name), '{}') FROM pg_settings s WHERE pe
 
 	// A segment's name is its timeline and its number in two halves.
 	oldestQuery = `
-SELECT coalesce(min(substr(name, 9)), ''), (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size')
+SELECT coalesce(min(substr(name, 9)), ''), (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'),
+  coalesce(('x' || max(substr(name, 1, 8)))::bit(32)::int, 0)
 FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'`
 
 	sizeQuery = `SELECT coalesce(sum(pg_database_size(oid)), 0)::bigint FROM pg_database`
@@ -102,13 +111,21 @@ func (i *Instance) look(ctx context.Context, names []string) (pg.Server, error) 
 		return pg.Server{}, err
 	}
 	server.Senders, server.Slots = senders, slots
-	if err := p.refreshSettings(ctx, names, loadedAt); err != nil {
+	err := p.refreshSettings(ctx, names, loadedAt)
+	if err != nil {
 		return pg.Server{}, err
 	}
 	p.refreshSize(ctx)
 	server.Settings, server.PendingRestart = p.slow.settings, p.slow.pending
 	server.OldestWAL, server.Size = p.slow.oldestWAL, p.slow.size
-	return server, nil
+	if server.Recovery {
+		// Without a walreceiver only the control file tells, and that late.
+		p.slow.newestTimeline = max(p.slow.newestTimeline, server.Timeline)
+		server.Timeline = p.slow.newestTimeline
+		return server, nil
+	}
+	server.TimelineBegan, err = p.timelineBegan(i.cfg.DataDir, server.Timeline)
+	return server, err
 }
 
 func scanServer(row pgx.Row) (server pg.Server, loadedAt time.Time, err error) {
@@ -117,7 +134,7 @@ func scanServer(row pgx.Row) (server pg.Server, loadedAt time.Time, err error) {
 	var receiver pg.WALReceiver
 	err = row.Scan(&server.Recovery, &server.StartedAt, &loadedAt, &flushed, &received, &replayed,
 		&server.ReplayPaused, &timeline,
-		&receiver.Status, &receiver.Host, &receiver.Port, &receiver.Slot, &receivedTimeline)
+		&receiver.Status, &receiver.Host, &receiver.Port, &receiver.Slot, &receivedTimeline, &server.WALComplete)
 	if err != nil {
 		return pg.Server{}, time.Time{}, err
 	}
@@ -168,6 +185,7 @@ func (p *prober) refreshSettings(ctx context.Context, names []string, loadedAt t
 	var pending []string
 	var segment string
 	var segmentSize int64
+	var newest int32
 	batch := &pgx.Batch{}
 	batch.Queue(settingsQuery, names).Query(func(rows pgx.Rows) error {
 		var name string
@@ -181,7 +199,7 @@ func (p *prober) refreshSettings(ctx context.Context, names []string, loadedAt t
 		return err
 	})
 	batch.Queue(pendingQuery).QueryRow(func(row pgx.Row) error { return row.Scan(&pending) })
-	batch.Queue(oldestQuery).QueryRow(func(row pgx.Row) error { return row.Scan(&segment, &segmentSize) })
+	batch.Queue(oldestQuery).QueryRow(func(row pgx.Row) error { return row.Scan(&segment, &segmentSize, &newest) })
 	if err := p.conn.SendBatch(ctx, batch).Close(); err != nil {
 		return err
 	}
@@ -190,6 +208,7 @@ func (p *prober) refreshSettings(ctx context.Context, names []string, loadedAt t
 		return err
 	}
 	s.settings, s.pending, s.oldestWAL = settings, pending, oldest
+	s.newestTimeline = max(s.newestTimeline, pg.Timeline(newest))
 	s.names, s.loadedAt, s.settingsDue = slices.Clone(names), loadedAt, now.Add(settingsEvery)
 	return nil
 }

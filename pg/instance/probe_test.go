@@ -43,7 +43,7 @@ func TestProbeOfAPrimaryAndItsStandby(t *testing.T) {
 	})
 	t.Run("standby", func(t *testing.T) {
 		want := pg.Server{
-			State: pg.ServerRunning, Guarded: true, Recovery: true, Timeline: 1, LSN: end, ReplayLSN: end, Settings: settings, PendingRestart: []string{},
+			State: pg.ServerRunning, Guarded: true, Recovery: true, Timeline: 1, LSN: end, WALComplete: true, ReplayLSN: end, Settings: settings, PendingRestart: []string{},
 			Receiver: &pg.WALReceiver{Status: "streaming", Host: "127.0.0.1", Port: a.cfg.Port, Slot: "ram_b", Timeline: 1},
 			Senders:  []pg.WALSender{}, Slots: []pg.Slot{},
 		}

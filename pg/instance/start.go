@@ -24,6 +24,14 @@ type StartOptions struct {
 	// Timeout is how long the server may take to accept connections; recovery after
 	// a crash is part of it. Zero means a minute.
 	Timeout time.Duration
+	// Lease is how long the server may run, from the call of Start on, before the
+	// first Renew, and Term the primaryship that it is for. Zero is no lease until
+	// then: a standby has none.
+	Lease time.Duration
+	Term  uint64
+	// Watchdog is the kernel watchdog that the guard of a leased server feeds, such
+	// as /dev/watchdog; empty for none.
+	Watchdog string
 }
 
 const defaultStartTimeout = time.Minute
@@ -38,12 +46,16 @@ func (i *Instance) Start(ctx context.Context, o StartOptions) error {
 	if o.Timeout == 0 {
 		o.Timeout = defaultStartTimeout
 	}
+	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
 	if err := i.checkStartable(ctx); err != nil {
 		return err
 	}
 	logged := fileSize(i.LogFile())
+	if o.Lease > 0 {
+		o.Lease = max(1, o.Lease-time.Since(begin))
+	}
 	client, err := guard.Spawn(ctx, i.cfg.GuardCommand, i.guardConfig(o))
 	if errors.Is(err, guard.ErrNoGuard) {
 		// It was over before we could connect.
@@ -97,6 +109,7 @@ func (i *Instance) guardConfig(o StartOptions) guard.Config {
 		Env:     []string{"PATH=" + i.binaries.Dir + ":/usr/local/bin:/usr/bin:/bin", "LC_ALL=C", "PGDATA=" + i.cfg.DataDir},
 		DataDir: i.cfg.DataDir, Credential: i.user.guardCredential(),
 		Socket: i.guardSocket(), ExitFile: i.exitFile(), ServerLog: i.LogFile(), GuardLog: i.guardLog(),
+		Lease: o.Lease, Term: o.Term, Watchdog: o.Watchdog,
 	}
 }
 

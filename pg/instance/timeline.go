@@ -1,0 +1,65 @@
+package instance
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/ramhq/ram/pg"
+)
+
+// historyFile is the path of a timeline's history.
+func historyFile(dataDir string, timeline pg.Timeline) string {
+	return filepath.Join(dataDir, "pg_wal", fmt.Sprintf("%08X.history", uint32(timeline)))
+}
+
+// timelineBegan is where the timeline of a primary left the one before. It is read
+// once for each timeline.
+func (p *prober) timelineBegan(dataDir string, timeline pg.Timeline) (pg.LSN, error) {
+	if timeline == p.slow.beganOf || timeline <= 1 {
+		return p.slow.beganFor(timeline), nil
+	}
+	text, there, err := readFile(historyFile(dataDir, timeline))
+	if err != nil || !there {
+		return 0, err
+	}
+	began, err := lastSwitch(string(text))
+	if err != nil {
+		return 0, fmt.Errorf("history of timeline %d: %w", timeline, err)
+	}
+	p.slow.began, p.slow.beganOf = began, timeline
+	return began, nil
+}
+
+func (s *slowFacts) beganFor(timeline pg.Timeline) pg.LSN {
+	if timeline != s.beganOf {
+		return 0
+	}
+	return s.began
+}
+
+// lastSwitch reads a timeline's history: a line for each earlier timeline, of its
+// number, where it was left, and why. The last is the one before.
+func lastSwitch(history string) (pg.LSN, error) {
+	var last pg.LSN
+	for line := range strings.Lines(history) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			return 0, fmt.Errorf("line %q has no position", line)
+		}
+		if _, err := strconv.ParseUint(fields[0], 10, 32); err != nil {
+			return 0, fmt.Errorf("line %q does not begin with a timeline", line)
+		}
+		at, err := pg.ParseLSN(fields[1])
+		if err != nil {
+			return 0, fmt.Errorf("line %q: %w", line, err)
+		}
+		last = at
+	}
+	return last, nil
+}
