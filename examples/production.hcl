@@ -1,7 +1,7 @@
 # A cluster on three hosts in two zones with everything that production needs.
 #
 # Not built yet in this version of ram, and refused until they are: the blocks
-# failover, repository, archive and backup.
+# repository, archive and backup.
 
 cluster "orders" {
   postgres {
@@ -59,9 +59,11 @@ cluster "orders" {
     sync_standbys = 1
   }
 
+  # The loss of the primary is answered without an operator. These are the defaults.
   failover {
-    detect = "1s"
-    lease  = "5s"
+    automatic = true
+    detect    = "1s" # silence after which the primary is suspected
+    lease     = "5s" # a primary that is cut off stops itself within this time
   }
 
   # Credentials come from the environment or from the platform, never from here.

@@ -29,7 +29,7 @@ func Parse(sources []Source, opts Options) (*spec.Cluster, Diagnostics) {
 	if c != nil {
 		r.addProblems(c.Validate())
 		if !opts.AllowNotBuilt {
-			r.addProblems(c.NotBuilt(r.written...))
+			r.addProblems(c.NotBuilt())
 		}
 	}
 	findings := r.findings()

@@ -24,7 +24,7 @@ type example struct {
 func exampleSpecs() map[string]example {
 	return map[string]example{
 		"quickstart.hcl": {},
-		"production.hcl": {notBuilt: []string{"failover", "repository.main", "archive", "backup.nightly"}},
+		"production.hcl": {notBuilt: []string{"repository.main", "archive", "backup.nightly"}},
 		"witness.hcl":    {},
 		"five-nodes.hcl": {},
 		"split":          {varFiles: []string{filepath.Join(examples, "split", "staging.vars")}},
