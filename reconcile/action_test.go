@@ -12,19 +12,34 @@ import (
 // The assignment of these tests has serial 5, system identifier 7, generation 2
 // and the slots ram_b and ram_c; what a host has is told in words.
 func assigned(role reconcile.Role) reconcile.Assignment {
-	return reconcile.Assignment{
-		Serial: 5, Node: "a", Role: role, Term: 1, SystemID: 7, Generation: 2, Restart: 3,
+	a := reconcile.Assignment{
+		Serial: 5, Node: "a", Role: role, Term: 2, SystemID: 7, Generation: 2, Restart: 3,
 		Server: reconcile.Server{Version: 15}, Slots: []string{"ram_b", "ram_c"},
 	}
+	switch role {
+	case reconcile.RoleStandby:
+		a.Upstream = &reconcile.Upstream{Node: "b"}
+	case "frozen":
+		a.Role = reconcile.RoleStandby
+	case "stopping":
+		a.Role, a.Clean = reconcile.RoleStandby, true
+	case "rewound":
+		a.Role, a.Upstream, a.Rewind = reconcile.RoleStandby, &reconcile.Upstream{Node: "b"}, true
+	}
+	return a
 }
 
 // hostWith is a host on which all is as assigned, but for what words say.
 func hostWith(t *testing.T, role reconcile.Role, words string) reconcile.Local {
 	t.Helper()
+	primary := role == reconcile.RolePrimary || role == reconcile.RoleRetired
 	l := reconcile.Local{
-		Data:    pg.DataDirectory{State: pg.DirCluster, Version: 15, SystemID: 7, Generation: 2, Standby: role == reconcile.RoleStandby},
-		Server:  pg.Server{State: pg.ServerRunning, Guarded: true, Recovery: role == reconcile.RoleStandby},
+		Data:    pg.DataDirectory{State: pg.DirCluster, Version: 15, SystemID: 7, Generation: 2, Standby: !primary},
+		Server:  pg.Server{State: pg.ServerRunning, Guarded: true, Recovery: !primary},
 		Written: 5, Loaded: 5, Started: 5, Settled: 5,
+	}
+	if primary {
+		l.Launched = 4
 	}
 	for _, name := range []string{"ram_b", "ram_c"} {
 		l.Server.Slots = append(l.Server.Slots, pg.Slot{Name: name, WALStatus: "reserved"})
@@ -58,8 +73,19 @@ func change(t *testing.T, l *reconcile.Local, word string) {
 		l.Server.Guarded = false
 	case "writable":
 		l.Server.Recovery = false
+		if l.Data.Standby { // the end of recovery removes standby.signal
+			l.Data.Standby, l.Drift = false, append(l.Drift, reconcile.Drift{Name: "standby.signal"})
+		}
 	case "recovering":
 		l.Server.Recovery, l.Data.Standby = true, true
+	case "launched":
+		l.Launched = 5
+	case "was-primary":
+		l.Data.ControlState = "in production"
+	case "rewound":
+		l.Data.Follows = 2
+	case "rewinding":
+		l.Data.Rewinding = true
 	case "unwritten":
 		l.Written, l.Loaded, l.Settled = 4, 4, 4
 	case "unloaded":
@@ -110,7 +136,7 @@ func TestNextActIs(t *testing.T) {
 		{"nothing while the server starts", "standby", "starting", ""},
 		{"nothing while the server stops", "primary", "stopping", ""},
 
-		{"never initdb where the cluster has data", "primary", "absent stopped", "fail: the data directory of the primary is gone: put it back"},
+		{"never initdb where the cluster has data", "primary", "absent stopped", "fail: the data directory of the primary is gone: put it back, or make another node the primary (ramctrl failover)"},
 		{"a copy where a standby has none", "standby", "absent stopped", "clone"},
 		{"a copy where the leader wants a newer one", "standby", "older-copy stopped", "clone"},
 		{"to stop before the data is replaced", "standby", "older-copy", "stop"},
@@ -125,8 +151,31 @@ func TestNextActIs(t *testing.T) {
 		{"to tell that a server hangs", "primary", "hung", "fail: PostgreSQL accepts connections and does not answer: see its log, and the host's disk"},
 
 		{"to stop what the guard does not watch", "primary", "unguarded", "stop"},
-		{"to stop a standby that takes writes", "standby", "writable", "stop"},
-		{"never to promote", "primary", "recovering", "fail: it is a standby and was assigned to be the primary: promotion is not built yet in this version"},
+		{"to kill a standby that takes writes", "standby", "writable", "fence"},
+		{"to kill what would take writes when it is up", "standby", "writable starting", "fence"},
+		{"to kill what hangs and would take writes", "frozen", "writable hung", "fence"},
+		{"to promote the standby that was chosen", "primary", "recovering", "promote"},
+		{"to write before it promotes", "primary", "recovering unwritten", "write"},
+		{"to load its sync set before it promotes", "primary", "recovering unloaded", "reload"},
+		{"to start a chosen standby that is down", "primary", "recovering stopped", "start"},
+		{"not to start again by itself a primary that has ended", "primary", "launched stopped", ""},
+
+		{"to write a promise down before it is given", "frozen", "unwritten", "write"},
+		{"to disconnect for a promise", "frozen", "unloaded", "freeze"},
+		{"to load what keeps it disconnected also later", "frozen", "unloaded", "freeze"},
+		{"to start a standby so that it can promise", "frozen", "stopped", "start"},
+		{"no new copy while nobody is primary", "frozen", "absent stopped", ""},
+		{"to promise with the copy that is there", "frozen", "older-copy", ""},
+		{"to kill a primary of an earlier term", "frozen", "writable", "fence"},
+		{"never to start a former primary's data without an upstream", "frozen", "was-primary stopped", ""},
+		{"to have a former primary stop in order for a switchover", "stopping", "writable", "hand-over"},
+
+		{"to rewind a former primary's data before they follow", "standby", "was-primary stopped", "rewind"},
+		{"to start former primary's data that are rewound", "standby", "was-primary rewound stopped", "start"},
+		{"to stop a standby that is ahead", "rewound", "", "stop"},
+		{"to rewind a standby that is ahead", "rewound", "stopped", "rewind"},
+		{"nothing for a standby that is rewound", "rewound", "rewound", ""},
+		{"not to start what a rewind has left half done", "standby", "rewinding stopped", "fail: a rewind of its data was interrupted: it waits for a new copy"},
 		{"to stop a hung server that the guard does not watch", "primary", "hung unguarded", "stop"},
 		{"to write a new assignment", "standby", "unwritten", "write"},
 		{"to leave drift for the leader to record while the server runs", "standby", "drift", ""},
@@ -189,9 +238,9 @@ func TestTheFirstPrimaryIsInitialisedOnce(t *testing.T) {
 func TestActsComeToAnEnd(t *testing.T) {
 	words := []string{
 		"", "absent", "older-copy", "stopped", "unguarded", "writable", "unwritten", "unloaded", "unsettled",
-		"drift", "started-before", "aside", "idle", "no-slots", "lost-slot", "left-slot",
+		"drift", "started-before", "aside", "idle", "no-slots", "lost-slot", "left-slot", "launched", "was-primary",
 	}
-	for _, role := range []reconcile.Role{reconcile.RolePrimary, reconcile.RoleStandby, reconcile.RoleRetired} {
+	for _, role := range []reconcile.Role{reconcile.RolePrimary, reconcile.RoleStandby, reconcile.RoleRetired, "frozen", "stopping", "rewound"} {
 		for i, one := range words {
 			for _, two := range words[i:] {
 				host := one + " " + two
@@ -227,11 +276,23 @@ func after(a reconcile.Assignment, l reconcile.Local, act reconcile.Act) reconci
 		l.Written, l.Aside = 1, true
 	case reconcile.ActWrite:
 		l.Written, l.Drift = a.Serial, nil
-		l.Data.Standby = a.Role == reconcile.RoleStandby
+		l.Data.Standby = l.Data.Standby || a.Role == reconcile.RoleStandby
 	case reconcile.ActStart:
 		l.Server = pg.Server{State: pg.ServerRunning, Guarded: true, Recovery: l.Data.Standby}
 		l.Loaded, l.Started = l.Written, a.Serial
-	case reconcile.ActStop:
+		if a.Role == reconcile.RolePrimary {
+			l.Launched = a.Serial
+		}
+	case reconcile.ActFreeze:
+		l.Server.Receiver, l.Settled = nil, a.Serial
+	case reconcile.ActPromote:
+		l.Server.Recovery, l.Data.Standby, l.Launched = false, false, a.Serial
+	case reconcile.ActRewind:
+		l.Data.Follows, l.Data.ControlState, l.Written = a.Term, "in archive recovery", 1
+	case reconcile.ActStop, reconcile.ActFence, reconcile.ActHandOver:
+		if a.Role == reconcile.RoleStandby && !l.Server.Recovery {
+			l.Data.ControlState = "in production"
+		}
 		l.Server, l.Loaded, l.Started = pg.Server{State: pg.ServerStopped}, 0, 0
 	case reconcile.ActReload:
 		l.Loaded = l.Written

@@ -73,6 +73,7 @@ func (w *World) Break(f Fault, name string) {
 		}
 		h.stopRamd()
 		h.incarnation++
+		h.launched = 0
 		h.ramd = true
 	default:
 		w.meddle(f, h)
@@ -102,7 +103,7 @@ func (w *World) meddle(f Fault, h *host) {
 	case DataWiped:
 		// The primary's data is the only copy that nothing here can bring back,
 		// and not even the leader knows yet who it is before initdb is identified.
-		if h.name != w.Record.Primary {
+		if h.name != w.Record.Primary && w.Record.Opening == nil {
 			h.disk, h.server = disk{}, nil
 		}
 	case SlotDropped, SlotLost:
@@ -124,6 +125,7 @@ func (w *World) meddle(f Fault, h *host) {
 			w.meddled = true
 			h.disk.timeline++
 			h.disk.lsn += 50
+			h.disk.began, h.disk.control = h.disk.lsn, "in production"
 			h.disk.files.Standby, h.server.recovery, h.server.receiver = false, false, nil
 		}
 	}

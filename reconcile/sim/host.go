@@ -15,6 +15,9 @@ type host struct {
 	aside       []disk // copies that a clone replaced
 	removed     []disk // copies put aside for good
 	server      *server
+	// launched is the note of the last start, or promotion, as a primary: it is on
+	// the host's disk.
+	launched uint64
 
 	// ramd is set while the daemon runs; what follows it is its memory.
 	ramd       bool
@@ -22,6 +25,7 @@ type host struct {
 	confirmed  bool
 	assignment reconcile.Assignment
 	settled    uint64
+	synced     synced
 	problem    *reconcile.Problem
 	busy       *busy
 	seen       seen
@@ -35,6 +39,13 @@ type seen struct {
 	drift   []reconcile.Drift
 }
 
+// synced is what an agent has seen of the sync set that its primary runs.
+type synced struct {
+	names string
+	known bool
+	since pg.LSN
+}
+
 // busy is an act that takes several events.
 type busy struct {
 	act  reconcile.Act
@@ -44,18 +55,24 @@ type busy struct {
 func (h *host) id() string { return fmt.Sprintf("%s-%d", h.name, h.incarnation) }
 
 func (h *host) paths() reconcile.Paths {
-	return reconcile.Paths{Passfile: "/etc/" + h.name}
+	return reconcile.Paths{
+		Passfile:  "/etc/" + h.name,
+		Promoting: h.assignment.Role == reconcile.RolePrimary && h.disk.files.Standby,
+	}
 }
 
 // stopRamd ends the daemon in whatever it does; PostgreSQL goes on.
 func (h *host) stopRamd() {
 	h.ramd, h.confirmed, h.assignment = false, false, reconcile.Assignment{}
-	h.settled, h.problem, h.busy = 0, nil, nil
+	h.settled, h.synced, h.problem, h.busy = 0, synced{}, nil, nil
 }
 
 // local is what the agent sees on its host.
 func (h *host) local() reconcile.Local {
-	l := reconcile.Local{Data: h.data(), Server: h.look(), Files: h.disk.files, Aside: len(h.aside) > 0, Settled: h.settled}
+	l := reconcile.Local{
+		Data: h.data(), Server: h.look(), Files: h.disk.files, Aside: len(h.aside) > 0,
+		Settled: h.settled, Launched: h.launched, SyncSince: h.seesSync(),
+	}
 	if h.disk.state == pg.DirCluster {
 		h.read()
 		l.Written, l.Drift = h.seen.written, h.seen.drift
@@ -65,6 +82,23 @@ func (h *host) local() reconcile.Local {
 		l.Started = h.server.serial(reconcile.StartedSetting)
 	}
 	return l
+}
+
+// seesSync is where WAL ended at the first look after the one in which the primary
+// was first seen to run its present sync set.
+func (h *host) seesSync() pg.LSN {
+	if h.server == nil || h.server.recovery {
+		h.synced = synced{}
+		return 0
+	}
+	names := h.server.settings["synchronous_standby_names"]
+	switch {
+	case !h.synced.known || h.synced.names != names:
+		h.synced = synced{names: names, known: true}
+	case h.synced.since == 0:
+		h.synced.since = h.disk.lsn
+	}
+	return h.synced.since
 }
 
 // read looks at the files again when they or the assignment have changed.
@@ -88,6 +122,7 @@ func (h *host) data() pg.DataDirectory {
 	if d.State == pg.DirCluster {
 		d.Version, d.SystemID, d.Generation = major, h.disk.system, h.disk.generation
 		d.Timeline, d.Standby = h.disk.timeline, h.disk.files.Standby
+		d.ControlState, d.BackupLabel, d.Checkpoint, d.Follows = h.disk.control, h.disk.label, h.disk.checkpoint, h.disk.follows
 	}
 	return d
 }
@@ -97,6 +132,7 @@ func (h *host) report() reconcile.Report {
 	r := reconcile.Report{
 		Node: h.name, Incarnation: h.id(), Serial: h.assignment.Serial, Settled: l.Settled,
 		Data: l.Data, Server: l.Server, Written: l.Written, Loaded: l.Loaded, Started: l.Started,
+		Launched: l.Launched, SyncSince: l.SyncSince,
 		Drift: l.Drift, Problem: h.problem,
 		Retired: h.assignment.Role == reconcile.RoleRetired && l.Data.State == pg.DirAbsent && l.Server.State == pg.ServerStopped,
 	}
@@ -113,7 +149,7 @@ func (h *host) accept(a reconcile.Assignment) {
 	}
 	if a.Serial != h.assignment.Serial {
 		h.problem = nil
-		if h.busy != nil && (a.Role != h.assignment.Role || a.Generation != h.assignment.Generation) {
+		if h.busy != nil && (a.Role != h.assignment.Role || a.Generation != h.assignment.Generation || a.Frozen() != h.assignment.Frozen()) {
 			h.busy = nil
 		}
 	}
@@ -145,8 +181,9 @@ func (w *World) act(h *host) bool {
 		h.busy = &busy{act: act, left: 1 + w.random.IntN(4)}
 		return true
 	}
+	before := h.problem
 	w.perform(h, act)
-	if h.problem != nil && h.problem.Step == act.Step {
+	if h.problem == before && before != nil && before.Step == act.Step {
 		h.problem = nil
 	}
 	return true
@@ -158,9 +195,18 @@ func (w *World) perform(h *host, act reconcile.Act) {
 	case reconcile.ActWrite:
 		h.disk.files = reconcile.Files(h.assignment, h.paths())
 	case reconcile.ActStart:
-		h.server = startServer(h.disk, h.assignment)
-	case reconcile.ActStop:
+		h.start()
+	case reconcile.ActStop, reconcile.ActFence:
 		h.server = nil
+	case reconcile.ActHandOver:
+		h.disk.control, h.disk.checkpoint, h.server = "shut down", h.disk.lsn, nil
+	case reconcile.ActFreeze:
+		h.server.reload(h.disk.files)
+		h.server.receiver, h.settled = nil, h.assignment.Serial
+	case reconcile.ActPromote:
+		h.promote()
+	case reconcile.ActRewind:
+		w.rewind(h)
 	case reconcile.ActReload:
 		h.server.reload(h.disk.files)
 	case reconcile.ActSlots:
@@ -174,6 +220,38 @@ func (w *World) perform(h *host, act reconcile.Act) {
 	case reconcile.ActDropAside:
 		h.aside = nil
 	}
+}
+
+// start starts PostgreSQL for the assignment.
+func (h *host) start() {
+	if h.assignment.Role == reconcile.RolePrimary {
+		h.launched = h.assignment.Serial
+	}
+	h.server = startServer(h.disk, h.assignment)
+	h.disk.label, h.disk.control = false, "in production"
+	if h.server.recovery {
+		h.disk.control = "in archive recovery"
+	}
+}
+
+// promote ends recovery: the server is on a timeline of its own.
+func (h *host) promote() {
+	h.launched = h.assignment.Serial
+	h.disk.timeline++
+	h.disk.began, h.disk.control = h.disk.lsn, "in production"
+	h.disk.files.Standby, h.server.recovery, h.server.receiver = false, false, nil
+}
+
+// rewind makes a directory fit to follow its upstream.
+func (w *World) rewind(h *host) {
+	copied, why := w.backup(h)
+	if why != "" {
+		h.problem = &reconcile.Problem{Step: reconcile.StepRewind, Text: why, Attempts: 1}
+		return
+	}
+	d := &h.disk
+	d.timeline, d.lsn, d.oldest, d.role = copied.timeline, copied.lsn, copied.oldest, copied.role
+	d.files, d.control, d.label, d.follows = copied.files, "in archive recovery", false, h.assignment.Term
 }
 
 func (h *host) changeSlots(act reconcile.Act) {
@@ -234,7 +312,7 @@ func (w *World) backup(h *host) (disk, string) {
 		return disk{}, "the slot is gone"
 	}
 	d := up.disk.copied()
-	d.slots, d.generation = nil, h.assignment.Generation
+	d.slots, d.generation, d.label, d.follows = nil, h.assignment.Generation, true, 0
 	slot.RestartLSN = d.lsn
 	up.disk.slots[u.Slot] = slot
 	return d, ""

@@ -100,7 +100,7 @@ func (w *World) checkTransition(before, after *reconcile.Record, cmd reconcile.C
 		w.leaves(e.Leave)
 	}
 	if after.Primary != before.Primary && before.Primary != "" {
-		w.breaks("primaryship moved from %s to %s", before.Primary, after.Primary)
+		w.breaks("a step moved primaryship from %s to %s", before.Primary, after.Primary)
 	}
 }
 
@@ -120,7 +120,7 @@ func (w *World) entersSync(before *reconcile.Record, set reconcile.SyncSet) {
 
 func (w *World) settlesSync(after *reconcile.Record) {
 	p := w.hosts[after.Primary]
-	if p.server == nil {
+	if p.server == nil || p.server.recovery {
 		return
 	}
 	names, err := pg.ParseSyncNames(p.server.settings["synchronous_standby_names"])

@@ -107,6 +107,9 @@ func (w *World) round() (idle bool) {
 	if !w.informed(obs) {
 		return false
 	}
+	if w.succeed(rec, obs) {
+		rec, obs = w.Record, w.Observed()
+	}
 	plan := reconcile.Diff(rec.Spec, rec, obs)
 	w.rounds++
 	w.checkPlan(plan, rec, obs)
@@ -122,6 +125,30 @@ func (w *World) round() (idle bool) {
 		w.begin(s)
 	}
 	return len(plan.Steps) == 0 && len(plan.Blocked) == 0 && w.Record.Run == nil
+}
+
+// succeed carries out what is next about primaryship. It reports whether the record
+// has changed.
+func (w *World) succeed(rec *reconcile.Record, obs reconcile.Observed) bool {
+	next := reconcile.Succeed(rec, obs)
+	var err error
+	switch {
+	case next.Open != nil:
+		w.note("leader: opens the term after %d: %s", next.Open.Term, next.Open.Opening.Reason)
+		err = w.propose(reconcile.Command{Open: next.Open})
+	case next.Elect != nil:
+		w.note("leader: elects %s for term %d: %s", next.Elect.Node, next.Elect.Term, next.Elect.Choice.Verdict.Reason)
+		err = w.propose(reconcile.Command{Elect: next.Elect})
+	case next.Revive != nil:
+		w.note("leader: revives %s", rec.Primary)
+		err = w.propose(reconcile.Command{Advance: &reconcile.Advance{Step: "revive/" + rec.Primary, Effect: *next.Revive}})
+	default:
+		return false
+	}
+	if err != nil {
+		w.breaks("succession: %v", err)
+	}
+	return err == nil
 }
 
 func (w *World) noteProgress(p reconcile.Progress) {

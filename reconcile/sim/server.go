@@ -45,6 +45,12 @@ type disk struct {
 	oldest pg.LSN
 	files  pg.ConfigFiles
 	slots  map[string]pg.Slot
+	// began is where the timeline left the one before; control, checkpoint, label
+	// and follows are as in pg.DataDirectory.
+	began, checkpoint pg.LSN
+	control           string
+	label             bool
+	follows           uint64
 	// role is set when the replication role is in the catalogue.
 	role bool
 }
@@ -61,6 +67,7 @@ type server struct {
 	pending  []string
 	recovery bool
 	receiver *pg.WALReceiver
+	senders  []pg.WALSender
 }
 
 // configured are the values that a disk's files ask for.
@@ -141,7 +148,16 @@ func (w *World) flow() {
 		if h.server == nil {
 			continue
 		}
-		h.server.receiver = w.receive(h)
+		h.server.senders, h.server.receiver = nil, w.receive(h)
+	}
+	for _, h := range w.all() {
+		if h.server == nil || !h.server.receiver.Streaming() {
+			continue
+		}
+		up := w.at(h.server.receiver.Host).server
+		up.senders = append(up.senders, pg.WALSender{
+			Application: pg.ApplicationName(h.name), State: "streaming", SentLSN: h.disk.lsn, FlushLSN: h.disk.lsn, ReplayLSN: h.disk.lsn,
+		})
 	}
 }
 
@@ -161,14 +177,20 @@ func (w *World) receive(h *host) *pg.WALReceiver {
 	slot := h.server.settings["primary_slot_name"]
 	kept, there := up.disk.slots[slot]
 	if !there || kept.WALStatus == "lost" || h.disk.lsn < up.disk.oldest ||
-		h.disk.system != up.disk.system || h.disk.timeline != up.disk.timeline {
+		h.disk.system != up.disk.system || !follows(h.disk, up.disk) {
 		return nil
 	}
-	h.disk.lsn = up.disk.lsn
+	h.disk.lsn, h.disk.timeline, h.disk.began = up.disk.lsn, up.disk.timeline, up.disk.began
 	kept.RestartLSN = up.disk.lsn
 	up.disk.slots[slot] = kept
 	port, _ := strconv.Atoi(info["port"]) // it is the port that up listens on
 	return &pg.WALReceiver{Status: "streaming", Host: info["host"], Port: port, Slot: slot, Timeline: up.disk.timeline}
+}
+
+// follows reports whether a standby on d can go on with what up has: it is on the
+// same timeline, or at no later point than where up's began.
+func follows(d, up disk) bool {
+	return d.timeline == up.timeline && d.lsn <= up.lsn || d.timeline < up.timeline && d.lsn <= up.began
 }
 
 // recycle removes the WAL that no slot keeps, as a checkpoint does.
@@ -190,7 +212,8 @@ func (h *host) look() pg.Server {
 	}
 	out := pg.Server{
 		State: pg.ServerRunning, Guarded: true, Recovery: s.recovery, Timeline: h.disk.timeline,
-		LSN: h.disk.lsn, OldestWAL: h.disk.oldest, Receiver: s.receiver,
+		LSN: h.disk.lsn, OldestWAL: h.disk.oldest, Receiver: s.receiver, Senders: s.senders,
+		WALComplete: s.recovery, TimelineBegan: h.disk.began,
 		PendingRestart: slices.Clone(s.pending), Settings: map[string]string{}, Size: 1 << 20,
 	}
 	for _, name := range reconcile.WatchedSettings() {

@@ -41,6 +41,7 @@ type World struct {
 	raft     map[string]reconcile.RaftMember
 	leader   string
 	since    int
+	opened   int // when the term that is open was
 	heard    map[string]heard
 	commands [][]byte
 	trace    []string
@@ -171,6 +172,9 @@ func (w *World) propose(cmd reconcile.Command) error {
 		return err
 	}
 	w.checkTransition(w.Record, next, decoded)
+	if w.Record.Opening == nil && next.Opening != nil {
+		w.opened = w.now
+	}
 	w.Record = next
 	return nil
 }
@@ -234,7 +238,29 @@ func (w *World) Observed() reconcile.Observed {
 	for _, name := range slices.Sorted(maps.Keys(w.raft)) {
 		obs.Raft = append(obs.Raft, w.raft[name])
 	}
+	obs.Pulse = w.pulse()
 	return obs
+}
+
+// pulse is what the leader knows of the primary beside its reports. Links between
+// servers are never cut here, so that others reach a server as long as it runs.
+func (w *World) pulse() reconcile.Pulse {
+	name := w.Record.Primary
+	if o := w.Record.Opening; o != nil {
+		name = o.Deposed
+	}
+	p := reconcile.Pulse{Silent: time.Duration(w.now-w.since) * tick}
+	if h, ok := w.heard[name]; ok {
+		p.Silent, p.LSN = time.Duration(w.now-h.at)*tick, h.report.Server.LSN
+	}
+	if h := w.hosts[name]; h != nil {
+		p.Serves = h.server != nil
+	}
+	if w.Record.Opening != nil {
+		p.Open = time.Duration(w.now-max(w.opened, w.since)) * tick
+		p.Barred = p.Open
+	}
+	return p
 }
 
 // SystemIDs are the identifiers of the data directories that hosts hold.
