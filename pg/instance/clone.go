@@ -100,7 +100,7 @@ func (i *Instance) checkReplaceable(ctx context.Context, o CloneOptions) (done b
 	if there.SystemID != 0 && there.SystemID != o.SystemID {
 		return false, fmt.Errorf("%w; move %s away or change data_dir", wrongSystem("the data directory", there.SystemID, o.SystemID), i.cfg.DataDir)
 	}
-	return there.SystemID != 0 && there.Generation == o.Generation, nil
+	return there.SystemID != 0 && there.Generation == o.Generation && !there.Rewinding, nil
 }
 
 // sourceTimeouts make libpq notice a source whose host has gone.

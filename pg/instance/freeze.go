@@ -102,12 +102,6 @@ func readWALReading(ctx context.Context, conn *pgx.Conn) (r walReading, err erro
 	return r, err
 }
 
-// waitsForWAL reports whether the startup process has replayed all that there is and
-// waits for more. The names are those of all versions from 13 on.
-func (r walReading) waitsForWAL() bool {
-	return r.event == "RecoveryRetrieveRetryInterval" || r.event == "RecoveryWalStream"
-}
-
 // blocked reports whether replay waits for a session.
 func (r walReading) blocked() bool {
 	return r.eventType == "Lock" || r.eventType == "BufferPin" || r.event == "BufferPin" ||
@@ -282,7 +276,8 @@ SELECT c.complete, coalesce(pg_last_wal_receive_lsn()::text, ''), coalesce(pg_la
 FROM (SELECT ` + completeExpression + ` AS complete, ` + standbyTimelineExpression + ` AS timeline OFFSET 0) c`
 
 // completeExpression is true when a standby has read all WAL that it has. Before it
-// streams for the first time it has read all of its files.
+// streams for the first time it has read all of its files. The names of the events are
+// those of all versions from 13 on.
 const completeExpression = `(pg_last_wal_receive_lsn() IS NOT NULL OR EXISTS (SELECT FROM pg_stat_activity
   WHERE backend_type = 'startup' AND wait_event IN ('RecoveryRetrieveRetryInterval', 'RecoveryWalStream')))`
 

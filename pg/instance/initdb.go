@@ -62,6 +62,7 @@ func (i *Instance) checkFree(m marker) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	there.Follows = m.Follows // what was done with it later
 	if there == m {
 		return true, nil
 	}

@@ -91,7 +91,16 @@ func (i *Instance) describe(ctx context.Context, dir string) (pg.DataDirectory, 
 	if err != nil {
 		return pg.DataDirectory{}, err
 	}
-	found.Generation = mark.Generation
+	found.Generation, found.Follows = mark.Generation, mark.Follows
+	if dir == i.cfg.DataDir {
+		note, is, err := i.rewinding(mark)
+		if err != nil {
+			return pg.DataDirectory{}, err
+		}
+		if is { // what it says of itself may be another node's
+			found.Rewinding, found.Generation, found.Follows = true, note.Before, 0
+		}
+	}
 	if _, err := os.Lstat(filepath.Join(dir, standbyFile)); err == nil {
 		found.Standby = true
 	}

@@ -18,6 +18,8 @@ type marker struct {
 	// Complete is only used beside a data directory that is being built: it may be
 	// put in place.
 	Complete bool `json:"complete,omitempty"`
+	// Follows is the term whose primary the directory was rewound for.
+	Follows uint64 `json:"follows,omitempty"`
 	// Removed says why and when a data directory was set aside.
 	Removed string `json:"removed,omitempty"`
 }

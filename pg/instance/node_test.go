@@ -344,6 +344,7 @@ type errand struct {
 	Config Config
 	Clone  *CloneOptions
 	Init   *InitOptions
+	Rewind *RewindOptions
 	// DieAt is the step before which it kills itself.
 	DieAt string
 	// Start makes it start the server and live on.
@@ -389,6 +390,8 @@ func beRamd() int {
 	switch {
 	case e.Clone != nil:
 		err = i.Clone(ctx, *e.Clone)
+	case e.Rewind != nil:
+		err = i.Rewind(ctx, *e.Rewind)
 	case e.Init != nil:
 		err = i.Init(ctx, *e.Init)
 	case e.Start:

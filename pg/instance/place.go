@@ -221,6 +221,9 @@ func (i *Instance) movePlace() error {
 	if err := errors.Join(syncDir(filepath.Dir(i.cfg.DataDir)), syncDir(i.newDir())); err != nil {
 		return err
 	}
+	if err := i.dropNote(rewindNoteFile); err != nil { // it was of the old directory
+		return err
+	}
 	return i.discardNew()
 }
 
@@ -399,5 +402,5 @@ func (i *Instance) SetAside(ctx context.Context, at time.Time, reason string) (s
 		return "", fmt.Errorf("set the data directory aside: %w", err)
 	}
 	i.logger.Info().Str("path", path).Str("reason", reason).Msg("data directory retired")
-	return path, syncDir(filepath.Dir(path))
+	return path, errors.Join(syncDir(filepath.Dir(path)), i.dropNote(rewindNoteFile))
 }

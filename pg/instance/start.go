@@ -86,6 +86,13 @@ func (i *Instance) checkStartable(ctx context.Context) error {
 	case state == pg.DirForeign:
 		return fmt.Errorf("%s %w; move it away or change data_dir", i.cfg.DataDir, ErrForeign)
 	}
+	mark, _, err := readMarker(i.cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	if _, is, err := i.rewinding(mark); is || err != nil {
+		return errors.Join(fmt.Errorf("no server may be started on %s: %w; clone it anew", i.cfg.DataDir, errRewinding), err)
+	}
 	if err := i.prepareState(); err != nil {
 		return err
 	}

@@ -1,0 +1,101 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ramhq/ram/pg/guard"
+)
+
+func writeProbe(t *testing.T, n *node, within time.Duration) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	return n.WriteProbe(ctx)
+}
+
+func TestWriteProbe(t *testing.T) {
+	a, b := pair(t)
+	for name, n := range map[string]*node{"primary": a, "standby": b} {
+		t.Run(name, func(t *testing.T) {
+			before := probe(t, n).LSN
+			if err := writeProbe(t, n, 10*time.Second); err != nil {
+				t.Fatal(err)
+			}
+			if n == a && probe(t, n).LSN <= before {
+				t.Error("nothing reached the disk")
+			}
+		})
+	}
+	t.Run("waits for no standby", func(t *testing.T) {
+		a.write(t, files("synchronous_standby_names = 'nobody'"))
+		waitFor(t, "the setting", func() bool {
+			return probe(t, a, "synchronous_standby_names").Settings["synchronous_standby_names"] == "nobody"
+		})
+		if err := writeProbe(t, a, 10*time.Second); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("shares nothing with a probe under way", func(t *testing.T) {
+		a.prober.busy <- struct{}{}
+		defer a.prober.leave()
+		if err := writeProbe(t, a, 10*time.Second); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("a disk that hangs is seen where a look is not enough", func(t *testing.T) {
+		// The process that holds a lock on the WAL to write stands for the disk.
+		conn, err := a.connect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeSoon(conn)
+		kill(t, a.guarded().Last().PID, syscall.SIGSTOP)
+		err = writeProbe(t, a, 200*time.Millisecond)
+		kill(t, a.guarded().Last().PID, syscall.SIGCONT)
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v, want the deadline", err)
+		}
+	})
+	t.Run("a server that is down", func(t *testing.T) {
+		b.stop(t)
+		wantError(t, writeProbe(t, b, time.Second), nil, "write probe")
+	})
+}
+
+func TestLeasedServer(t *testing.T) {
+	n := newPrimary(t)
+	wantError(t, n.Renew(t.Context(), 1, time.Minute), guard.ErrNotRunning)
+	if err := n.Start(t.Context(), StartOptions{Lease: time.Minute, Term: 3}); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.guarded().Last().Lease; got == nil || got.Term != 3 || got.Left > time.Minute {
+		t.Errorf("it was started with %+v", got)
+	}
+	wantError(t, n.Renew(t.Context(), 2, time.Minute), guard.ErrStaleTerm)
+	if err := n.Renew(t.Context(), 4, 200*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	waitClosed(t, "its end", n.Exited())
+	if exit, err := n.Exit(); err != nil || exit.Requested != "lease" {
+		t.Errorf("%+v, %v", exit, err)
+	}
+}
+
+func TestLaunchNote(t *testing.T) {
+	n := newNode(t, "a")
+	if got, err := n.Launched(); got != 0 || err != nil {
+		t.Errorf("before the first: %d, %v", got, err)
+	}
+	for _, serial := range []uint64{7, 1<<63 + 1, 3} {
+		if err := n.NoteLaunch(serial); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := open(t, n.cfg).Launched(); got != serial || err != nil {
+			t.Errorf("%d, %v; want %d", got, err, serial)
+		}
+	}
+}
