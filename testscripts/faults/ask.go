@@ -23,11 +23,17 @@ import (
 // Ctl runs ramctrl on the client's host, with the addresses of all nodes.
 func (c *Cluster) Ctl(args ...string) cluster.Result {
 	c.t.Helper()
+	return c.ctl(cluster.Patience, args...)
+}
+
+// ctl is Ctl that is killed after a time.
+func (c *Cluster) ctl(limit time.Duration, args ...string) cluster.Result {
+	c.t.Helper()
 	var addrs []string
 	for _, name := range c.names {
 		addrs = append(addrs, c.Host(name).Addr.String()+":8080")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), cluster.Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(shared.dir, "ramctrl"), args...)
 	cmd.Dir = c.dir
@@ -62,11 +68,17 @@ func (c *Cluster) token() string {
 // Apply applies the spec and follows the run until it is done.
 func (c *Cluster) Apply() {
 	c.t.Helper()
-	path := filepath.Join(c.dir, "apply.hcl")
-	c.must(os.WriteFile(path, []byte(c.spec), 0o644))
-	if r := c.Ctl("apply", path, "--auto-approve"); r.Code != 0 {
+	if r := c.Ctl("apply", c.applyFile(), "--auto-approve"); r.Code != 0 {
 		c.t.Fatalf("apply: %s\n%s", r, c.Picture())
 	}
+}
+
+// applyFile is a file with the spec of SetSpec.
+func (c *Cluster) applyFile() string {
+	c.t.Helper()
+	path := filepath.Join(c.dir, "apply.hcl")
+	c.must(os.WriteFile(path, []byte(c.spec), 0o644))
+	return path
 }
 
 // ask gets a path of the API, such as "/status", from one node.
@@ -108,17 +120,33 @@ func (c *Cluster) askAny(path string, out any) error {
 	return err
 }
 
-// Status is the cluster's state as the first node that answers tells it.
+// Status is the cluster's state as a node tells it whose ramd sees a quorum, or else as
+// any node tells it that answers. All are asked at once, for some may be frozen.
 func (c *Cluster) Status() (reconcile.Status, error) {
-	var s reconcile.Status
-	err := c.askAny("/status", &s)
-	return s, err
-}
-
-// role is a database role and its password.
-type role struct {
-	User     string `json:"user"`
-	Password string `json:"password"`
+	type answer struct {
+		status reconcile.Status
+		err    error
+	}
+	running := c.Running()
+	answers := make(chan answer, len(running))
+	for _, name := range running {
+		go func() {
+			var s reconcile.Status
+			err := c.ask(name, "/status", &s)
+			answers <- answer{s, err}
+		}()
+	}
+	best := answer{err: errors.New("no ramd runs")}
+	for range running {
+		a := <-answers
+		if a.err == nil && a.status.Raft.HasQuorum {
+			return a.status, nil
+		}
+		if best.err != nil {
+			best = a
+		}
+	}
+	return best.status, best.err
 }
 
 // Superuser is how a session of the superuser is opened from the client's host
@@ -126,7 +154,18 @@ type role struct {
 // one of them takes writes.
 func (c *Cluster) Superuser() *pgx.ConnConfig {
 	c.t.Helper()
-	var r role
+	if c.superuser == nil {
+		c.superuser = c.newSuperuser()
+	}
+	return c.superuser.Copy()
+}
+
+func (c *Cluster) newSuperuser() *pgx.ConnConfig {
+	c.t.Helper()
+	var r struct {
+		User     string `json:"user"`
+		Password string `json:"password"`
+	}
 	c.must(c.askAny("/credentials", &r))
 	printed := c.Ctl("dsn", "--user", r.User)
 	if printed.Code != 0 {

@@ -61,69 +61,83 @@ func (w *Watch) Check() *Ledger {
 // primary now, on every standby after a while.
 func (c *Cluster) CheckLedger(primary string, l *Ledger) {
 	c.t.Helper()
-	query := "SELECT number FROM " + l.Table + " ORDER BY number"
-	present := c.Numbers(primary, query)
+	present := c.numbers(primary, l.Table)
 	if err := l.Check(present); err != nil {
 		c.t.Errorf("node %s: %v\n%s", primary, err, c.Picture())
 	}
 	for _, name := range c.Others(primary) {
 		c.until(fmt.Sprintf("node %s has the same rows in %s as the primary", name, l.Table), func() bool {
-			return slices.Equal(c.Numbers(name, query), present)
+			return slices.Equal(c.numbers(name, l.Table), present)
 		})
 	}
 }
 
-// CheckWhole waits for convergence, and then fails the test unless the plan is empty
-// and PostgreSQL itself says that there is one primary from which all others stream.
+// CheckWhole waits until the cluster has converged, its plan is empty, and PostgreSQL
+// itself says that there is one primary from which all others stream. All of it has to
+// hold at once: a connection that a fault has harmed may die when all seems well.
 func (c *Cluster) CheckWhole() reconcile.Status {
 	c.t.Helper()
-	s := c.AwaitConverged()
+	var s reconcile.Status
+	deadline := time.Now().Add(cluster.Patience)
+	for {
+		s = c.AwaitConverged()
+		missing := c.notWhole(s.Primary)
+		if missing == nil {
+			return s
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("converged, but %v\n%s", missing, c.Picture())
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// notWhole says what a cluster that has converged lacks.
+func (c *Cluster) notWhole(primary string) error {
+	c.t.Helper()
 	if r := c.Ctl("plan", "--detailed-exitcode"); r.Code != 0 {
-		c.t.Errorf("converged, and the plan is not empty: %s", r)
+		return fmt.Errorf("the plan is not empty: %s", r)
 	}
 	var want []string
-	for _, name := range c.Others(s.Primary) {
+	for _, name := range c.Others(primary) {
 		want = append(want, pg.ApplicationName(name))
-		if standby := c.text(name, "SELECT pg_is_in_recovery()::text"); standby[0] != "true" {
-			c.t.Errorf("node %s takes writes, and the primary is %s", name, s.Primary)
+		standby, err := column[bool](c, name, "SELECT pg_is_in_recovery()")
+		if err != nil || !standby[0] {
+			return fmt.Errorf("node %s takes writes, and the primary is %s: %w", name, primary, err)
 		}
 	}
 	slices.Sort(want)
-	c.until("all others stream from "+s.Primary, func() bool {
-		return slices.Equal(want, c.text(s.Primary, "SELECT application_name FROM pg_stat_replication WHERE state = 'streaming' ORDER BY 1"))
-	})
-	return s
-}
-
-// text is the one column of a query on a node.
-func (c *Cluster) text(node, sql string) []string {
-	c.t.Helper()
-	return column[string](c, node, sql)
-}
-
-// Numbers are the one column of integers of a query on a node.
-func (c *Cluster) Numbers(node, sql string) []int64 {
-	c.t.Helper()
-	return column[int64](c, node, sql)
-}
-
-func column[T any](c *Cluster, node, sql string) []T {
-	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), cluster.Patience)
-	defer cancel()
-	var values []T
-	conn, err := pgx.ConnectConfig(ctx, at(c.Superuser(), c.Host(node), c.Client))
-	if err == nil {
-		defer conn.Close(ctx)
-		var rows pgx.Rows
-		if rows, err = conn.Query(ctx, sql); err == nil {
-			values, err = pgx.CollectRows(rows, pgx.RowTo[T])
-		}
+	got, err := column[string](c, primary, "SELECT application_name FROM pg_stat_replication WHERE state = 'streaming' ORDER BY 1")
+	if err != nil || !slices.Equal(got, want) {
+		return fmt.Errorf("%v stream from the primary, and %v should: %w", got, want, err)
 	}
+	return nil
+}
+
+// numbers are those that a node has in a table of newTable.
+func (c *Cluster) numbers(node, table string) []int64 {
+	c.t.Helper()
+	numbers, err := column[int64](c, node, "SELECT number FROM "+table+" ORDER BY number")
 	if err != nil {
-		c.t.Fatalf("node %s: %s: %v\n%s", node, sql, err, c.Picture())
+		c.t.Fatalf("node %s: %v\n%s", node, err, c.Picture())
 	}
-	return values
+	return numbers
+}
+
+// column is the one column of a query on a node.
+func column[T any](c *Cluster, node, sql string) ([]T, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(ctx, at(c.Superuser(), c.Host(node), c.Client))
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(ctx)
+	rows, err := conn.Query(ctx, sql)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[T])
 }
 
 // until waits for a claim to become true, and fails the test when it does not.

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/ramhq/ram/testscripts/cluster"
 )
 
@@ -27,12 +29,16 @@ type Cluster struct {
 
 	t       testing.TB
 	dir     string
-	spec    string
-	names   []string // of nodes, in the order of their addresses
-	tables  int      // made by newTable
+	base    cluster.Spec // of New
+	spec    string       // what the next Apply applies
+	names   []string     // of nodes, in the order of their addresses
+	tables  int          // made by newTable
 	nodes   map[string]*node
 	http    *http.Client
+	disks   bool   // GiveDisks was called
 	release func() // gives up the lock on dir
+	// superuser is what Superuser has found; nil before.
+	superuser *pgx.ConnConfig
 }
 
 // node is one host with what the test knows of its ramd.
@@ -59,8 +65,7 @@ func (n *node) runs() bool {
 // clientName is a host that no node is called.
 const clientName = "client"
 
-// New makes hosts for the nodes of a spec, where nothing runs yet, and a client. The
-// spec gets what clients need: a line of hba, and room for their sessions.
+// New makes hosts for the nodes of a spec, where nothing runs yet, and a client.
 func New(t testing.TB, s cluster.Spec) *Cluster {
 	t.Helper()
 	Need(t)
@@ -83,8 +88,7 @@ func New(t testing.TB, s cluster.Spec) *Cluster {
 		}
 	}
 	c.http = &http.Client{Transport: &http.Transport{DialContext: c.Client.Dial}}
-	s.Postgres += "    hba = [\"host all all 10.77.0.0/16 scram-sha-256\"]\n"
-	s.Parameters += "      max_connections = 200\n"
+	c.base = s
 	c.SetSpec(s)
 	return c
 }
@@ -92,8 +96,10 @@ func New(t testing.TB, s cluster.Spec) *Cluster {
 var hostName = regexp.MustCompile(`"@([a-z0-9_-]+)"`)
 
 // SetSpec makes a spec the one that the next ramd is started with, and that the next
-// Apply applies.
+// Apply applies. It gets the line of hba that clients need.
 func (c *Cluster) SetSpec(s cluster.Spec) {
+	c.superuser = nil
+	s.Postgres += "    hba = [\"host all all 10.77.0.0/16 scram-sha-256\"]\n"
 	c.spec = hostName.ReplaceAllStringFunc(s.String(), func(name string) string {
 		return `"` + c.Host(strings.Trim(name, `"@`)).Addr.String() + `"`
 	})
@@ -126,7 +132,12 @@ func (c *Cluster) Dir(node string) string { return filepath.Join(c.dir, node) }
 func (c *Cluster) StateDir(node string) string { return filepath.Join(c.Dir(node), "state") }
 
 // DataDir is the data directory of a node's PostgreSQL.
-func (c *Cluster) DataDir(node string) string { return filepath.Join(c.StateDir(node), "postgres") }
+func (c *Cluster) DataDir(node string) string {
+	if c.disks {
+		return c.diskData(node)
+	}
+	return filepath.Join(c.StateDir(node), "postgres")
+}
 
 // LogFile is what the ramds of a node have written.
 func (c *Cluster) LogFile(node string) string { return filepath.Join(c.Dir(node), "ramd.log") }
@@ -229,10 +240,29 @@ func (c *Cluster) KillHost(name string) {
 	}
 }
 
+// Part runs one part of a test on a cluster that several parts share, as a subtest.
+// A part that fails ends the test: the next ones count on a cluster in order.
+func (c *Cluster) Part(name string, part func(t *testing.T)) {
+	c.t.Helper()
+	whole, ok := c.t.(*testing.T)
+	if !ok {
+		c.t.Fatal("only a test has parts")
+	}
+	passed := whole.Run(name, func(t *testing.T) {
+		c.t = t
+		defer func() { c.t = whole }()
+		part(t)
+	})
+	if !passed {
+		c.t.FailNow()
+	}
+}
+
 // finish ends everything and looks at what is left.
 func (c *Cluster) finish() {
 	defer c.release()
 	c.Net.Heal()
+	c.FreeDisks()
 	for _, n := range c.nodes {
 		n.ContAll()
 	}
@@ -249,6 +279,7 @@ func (c *Cluster) finish() {
 		c.t.Logf("kept %s", c.dir)
 		return
 	}
+	unmountBelow(c.dir)
 	if err := os.RemoveAll(c.dir); err != nil {
 		c.t.Error(err)
 	}

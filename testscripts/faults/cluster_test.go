@@ -2,11 +2,14 @@ package faults
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ramhq/ram/testscripts/cluster"
 )
@@ -23,32 +26,25 @@ func formed(t *testing.T) *Cluster {
 	return c
 }
 
-// acknowledged waits until a writer has had some more writes acknowledged.
-func (c *Cluster) acknowledged(w *Writer, more int64) {
-	c.t.Helper()
-	goal := w.Acknowledged() + more
-	c.until("writes are acknowledged", func() bool { return w.Acknowledged() >= goal })
-}
-
 func TestFaultsStandbyCutOff(t *testing.T) {
 	c := formed(t)
 	watch := c.Watch(Pace{})
-	c.acknowledged(watch.Writer, 50)
+	c.AwaitAcknowledged(watch.Writer, 50)
 	standby := c.Others(c.Primary())[0]
 
 	c.Net.Cut(standby)
 	time.Sleep(2 * time.Second)
-	c.acknowledged(watch.Writer, 50)
+	c.AwaitAcknowledged(watch.Writer, 50)
 
 	c.Net.Heal()
-	c.acknowledged(watch.Writer, 50)
+	c.AwaitAcknowledged(watch.Writer, 50)
 	watch.Check()
 }
 
 func TestFaultsCommitWithoutItsStandbyIsNotAcknowledged(t *testing.T) {
 	c := formed(t)
 	w := c.StartWriter(Pace{Timeout: time.Minute})
-	c.acknowledged(w, 10)
+	c.AwaitAcknowledged(w, 10)
 	primary := c.Primary()
 
 	for _, standby := range c.Others(primary) {
@@ -57,13 +53,14 @@ func TestFaultsCommitWithoutItsStandbyIsNotAcknowledged(t *testing.T) {
 		}
 	}
 	c.until("a commit waits, and is told to wait no longer", func() bool {
-		return c.text(primary, "SELECT count(pg_cancel_backend(pid))::text FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE 'INSERT%'")[0] == "1"
+		cancelled, err := column[bool](c, primary, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE 'INSERT%'")
+		return err == nil && len(cancelled) == 1
 	})
 	time.Sleep(50 * time.Millisecond)
 	for _, standby := range c.Others(primary) {
 		c.Host(standby).Signal(syscall.SIGCONT, "walreceiver")
 	}
-	c.acknowledged(w, 10)
+	c.AwaitAcknowledged(w, 10)
 
 	l := w.Stop()
 	unsure := slices.IndexFunc(l.Writes, func(w Write) bool {
@@ -73,4 +70,58 @@ func TestFaultsCommitWithoutItsStandbyIsNotAcknowledged(t *testing.T) {
 		t.Errorf("the ledger (%s) has no write that came back with PostgreSQL's warning", l)
 	}
 	c.CheckLedger(c.CheckWhole().Primary, l)
+}
+
+func TestFaultsRamdUpgradeIsNoFailover(t *testing.T) {
+	c := formed(t)
+	watch := c.Watch(Pace{})
+	c.AwaitAcknowledged(watch.Writer, 20)
+	primary := c.Primary()
+	c.KillRamd(primary)
+	time.Sleep(time.Second)
+	c.Start(primary)
+	c.AwaitConverged()
+	c.AwaitAcknowledged(watch.Writer, 20)
+	l := watch.Check()
+	reigns := map[string]bool{}
+	for _, w := range l.Writes {
+		if w.Outcome == Acknowledged {
+			reigns[w.Reign] = true
+		}
+	}
+	if len(reigns) != 1 {
+		t.Errorf("writes were acknowledged by %v, and one server goes on while its ramd is replaced", reigns)
+	}
+}
+
+func TestFaultsAllHostsLosePower(t *testing.T) {
+	c := formed(t)
+	watch := c.Watch(Pace{})
+	c.AwaitAcknowledged(watch.Writer, 20)
+	c.Net.Cut(c.Nodes()...)
+	for _, name := range c.Nodes() {
+		c.KillHost(name)
+	}
+	c.Mend()
+	c.AwaitAcknowledged(watch.Writer, 20)
+	watch.Check()
+}
+
+func TestFaultsDisksFill(t *testing.T) {
+	c := New(t, threeNodes)
+	c.GiveDisks()
+	room := func() int64 {
+		var s unix.Statfs_t
+		c.must(unix.Statfs(filepath.Join(c.Dir("b"), string(DataDisk)), &s))
+		return int64(s.Bavail) * s.Bsize
+	}
+	before := room()
+	c.FillDisk("b", DataDisk)
+	if left := room(); left != 0 {
+		t.Errorf("%d bytes are left on a full disk", left)
+	}
+	c.FreeDisks()
+	if after := room(); after != before {
+		t.Errorf("%d bytes are free after mending, and were %d", after, before)
+	}
 }

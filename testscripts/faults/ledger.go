@@ -103,10 +103,13 @@ func (o Outage) Length() time.Duration { return o.To.Sub(o.From) }
 
 // LongestOutage is the longest time between two acknowledgements that follow one
 // another, or between one and the ledger's begin or end.
-func (l *Ledger) LongestOutage() Outage {
+func (l *Ledger) LongestOutage() Outage { return l.LongestOutageSince(l.Begun) }
+
+// LongestOutageSince is the longest outage that ended after a time.
+func (l *Ledger) LongestOutageSince(begin time.Time) Outage {
 	longest, last := Outage{}, l.Begun
 	look := func(t time.Time) {
-		if t.Sub(last) > longest.Length() {
+		if t.After(begin) && t.Sub(last) > longest.Length() {
 			longest = Outage{last, t}
 		}
 		last = t

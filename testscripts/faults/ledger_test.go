@@ -87,6 +87,16 @@ func TestLedgerLongestOutage(t *testing.T) {
 	}
 }
 
+func TestLedgerLongestOutageSince(t *testing.T) {
+	l := script(t, "ack 1 a 0-1", "ack 2 a 1-9", "ack 3 a 9-10", "ack 4 a 10-15")
+	for after, want := range map[int]int{0: 8, 8: 8, 9: 5, 14: 5} {
+		got := l.LongestOutageSince(l.Begun.Add(time.Duration(after) * time.Millisecond)).Length()
+		if got != time.Duration(want)*time.Millisecond {
+			t.Errorf("the longest outage that ended after %d ms is %s, want %d ms", after, got, want)
+		}
+	}
+}
+
 func TestCheckOnePrimary(t *testing.T) {
 	for _, c := range []struct {
 		rule  string

@@ -113,6 +113,7 @@ func clearLeftover(dir string) {
 		return
 	}
 	if killIn(func() []int { return leftIn(dir) }) == nil {
+		unmountBelow(dir)
 		os.RemoveAll(dir)
 	}
 }

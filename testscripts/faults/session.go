@@ -132,6 +132,8 @@ func (s *session) do(conn *pgconn.PgConn, sql string) answer {
 	a := answer{sent: time.Now()}
 	results, err := conn.Exec(ctx, sql).ReadAll()
 	a.ended = time.Now()
+	// pgconn.SafeToRetry is not asked: it says yes to a statement that was sent on a
+	// connection that has ended since.
 	var refusal *pgconn.PgError
 	switch {
 	case err == nil:
@@ -142,8 +144,6 @@ func (s *session) do(conn *pgconn.PgConn, sql string) answer {
 		return a
 	case errors.As(err, &refusal) && refusal.SeverityUnlocalized == "ERROR":
 		a.refused, a.again = true, s.keep
-	case pgconn.SafeToRetry(err):
-		a.refused = true
 	}
 	a.reason = err.Error()
 	return a
