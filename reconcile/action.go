@@ -17,6 +17,9 @@ type Local struct {
 	Drift []Drift
 	// Written, Loaded, Started and Settled are as in Report.
 	Written, Loaded, Started, Settled uint64
+	// Launched and SyncSince are as in Report.
+	Launched  uint64
+	SyncSince pg.LSN
 	// Aside is set while an older copy of the data is kept beside the new one.
 	Aside bool
 }
@@ -36,6 +39,11 @@ const (
 	ActSettle    ActKind = "settle"     // make the replication role right: all is settled
 	ActSetAside  ActKind = "set-aside"  // put the data directory aside for good
 	ActDropAside ActKind = "drop-aside" // delete copies that the new one replaced
+	ActFence     ActKind = "fence"      // kill every process of the server
+	ActHandOver  ActKind = "hand-over"  // checkpoint, then stop in order
+	ActFreeze    ActKind = "freeze"     // disconnect from the upstream for good
+	ActPromote   ActKind = "promote"    // make the standby a primary
+	ActRewind    ActKind = "rewind"     // make the data fit to follow the upstream
 	ActFail      ActKind = "fail"       // nothing can be done; Reason says why
 )
 
@@ -68,6 +76,12 @@ func NextAct(a Assignment, l Local) Act {
 	}
 	if act := provideData(a, l); act.Kind != ActNone {
 		return act
+	}
+	switch l.Server.State {
+	case pg.ServerStarting, pg.ServerHung:
+		if a.Role == RoleStandby && l.Data.State == pg.DirCluster && !l.Data.Standby {
+			return Act{Kind: ActFence, Step: StepFailover, Reason: "it would run as a primary and is to be a standby"}
+		}
 	}
 	switch l.Server.State {
 	case pg.ServerStopped:
@@ -104,9 +118,12 @@ func provideData(a Assignment, l Local) Act {
 	if l.Data.State == pg.DirCluster && l.Data.Generation >= a.Generation {
 		return Act{}
 	}
+	if a.Frozen() {
+		return Act{}
+	}
 	if a.Role == RolePrimary {
 		if a.SystemID != 0 {
-			return Act{Kind: ActFail, Reason: "the data directory of the primary is gone: put it back"}
+			return Act{Kind: ActFail, Reason: "the data directory of the primary is gone: put it back, or make another node the primary (ramctrl failover)"}
 		}
 		return Act{Kind: ActInit, Step: StepInit, Reason: "the cluster has no data yet"}
 	}
@@ -117,28 +134,49 @@ func provideData(a Assignment, l Local) Act {
 }
 
 func startServer(a Assignment, l Local) Act {
-	if a.Role == RoleStandby && l.Data.WasPrimary() {
-		// Started as a standby it would acknowledge WAL that follows on its own.
-		return Act{Kind: ActFail, Step: StepStart, Reason: "its server has run as a primary and may have written: it waits for a new copy of the data"}
-	}
-	if l.Written != a.Serial || len(l.Drift) > 0 {
+	switch {
+	case l.Data.State != pg.DirCluster:
+		return Act{}
+	case a.Role == RolePrimary && !a.mayLaunch(l.Launched) && a.SystemID != 0:
+		// It has run for this assignment and ended: what is next, the leader says (S4).
+		return Act{}
+	case a.Role == RoleStandby && l.Data.Rewinding:
+		return Act{Kind: ActFail, Step: StepRewind, Reason: "a rewind of its data was interrupted: it waits for a new copy"}
+	case a.Role == RoleStandby && unfit(a, l.Data) && a.Upstream == nil:
+		return Act{} // there is nobody yet whom it could follow
+	case a.Role == RoleStandby && unfit(a, l.Data):
+		return Act{Kind: ActRewind, Step: StepRewind, Reason: "its data may have what " + a.Upstream.Node + " has not"}
+	case l.Written != a.Serial || len(l.Drift) > 0 || a.Role == RoleStandby && !l.Data.Standby:
 		return Act{Kind: ActWrite, Step: StepConfigure, Reason: "the server is about to start"}
 	}
 	return Act{Kind: ActStart, Step: StepStart, Reason: "it is to run"}
 }
 
+// unfit reports whether a stopped directory must not be started as a standby: a
+// server that has run as a primary on it may have written what nobody else has, as
+// has one that received more than the new primary.
+func unfit(a Assignment, d pg.DataDirectory) bool {
+	return (d.WasPrimary() || a.Rewind) && d.Follows != a.Term
+}
+
 func tendServer(a Assignment, l Local) Act {
 	switch {
+	case a.Role == RoleStandby && !l.Server.Recovery && a.Clean:
+		return Act{Kind: ActHandOver, Step: StepFailover, Reason: "another node takes over"}
+	case a.Role == RoleStandby && !l.Server.Recovery:
+		return Act{Kind: ActFence, Step: StepFailover, Reason: "it runs as a primary and is to be a standby"}
 	case !l.Server.Guarded:
 		return Act{Kind: ActStop, Step: StepStart, Reason: "it was not started by ramd's guard"}
-	case a.Role == RoleStandby && !l.Server.Recovery:
-		return Act{Kind: ActStop, Step: StepStart, Reason: "it runs as a primary and is to be a standby"}
-	case a.Role == RolePrimary && l.Server.Recovery && l.Data.Standby:
-		return Act{Kind: ActFail, Reason: "it is a standby and was assigned to be the primary: promotion is not built yet in this version"}
+	case a.Rewind && l.Data.Follows != a.Term:
+		return Act{Kind: ActStop, Step: StepRewind, Reason: "it has received what " + a.Upstream.Node + " has not"}
 	case l.Written != a.Serial:
 		return Act{Kind: ActWrite, Step: StepConfigure, Reason: "a new assignment"}
+	case a.Frozen() && l.Settled < a.Serial:
+		return Act{Kind: ActFreeze, Step: StepFailover, Reason: "a new primary is chosen"}
 	case l.Loaded != a.Serial:
 		return Act{Kind: ActReload, Step: StepConfigure, Reason: "a new configuration"}
+	case a.Role == RolePrimary && l.Server.Recovery && l.Data.Standby:
+		return Act{Kind: ActPromote, Step: StepFailover, Reason: "it is the primary now"}
 	case l.Started < a.Restart:
 		return Act{Kind: ActStop, Step: StepRestart, Reason: "a restart was asked for"}
 	case l.Settled < a.Serial:

@@ -13,7 +13,7 @@ import (
 // and the slots ram_b and ram_c; what a host has is told in words.
 func assigned(role reconcile.Role) reconcile.Assignment {
 	a := reconcile.Assignment{
-		Serial: 5, Node: "a", Role: role, Term: 2, SystemID: 7, Generation: 2, Restart: 3,
+		Serial: 5, Node: "a", Role: role, Term: 2, SystemID: 7, Generation: 2, Restart: 3, Launch: 5,
 		Server: reconcile.Server{Version: 15}, Slots: []string{"ram_b", "ram_c"},
 	}
 	switch role {

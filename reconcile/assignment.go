@@ -38,8 +38,23 @@ type Assignment struct {
 	// Generation is the number of the data directory that is wanted: one with
 	// a lower number is replaced.
 	Generation uint64 `json:"generation,omitempty"`
-	// Upstream is where a standby clones from and streams from.
+	// Upstream is where a standby clones from and streams from. A standby without one
+	// is frozen: it has promised Term, and takes WAL from nobody.
 	Upstream *Upstream `json:"upstream,omitempty"`
+	// Clean is set for a former primary that is to shut down in order, so that its
+	// standbys have all it wrote.
+	Clean bool `json:"clean,omitempty"`
+	// Rewind is set for a standby that is ahead of where its upstream's timeline began.
+	Rewind bool `json:"rewind,omitempty"`
+	// Timeline is the one that a promotion has to begin: numbers are never used twice
+	// in a cluster, also when a server was promoted that nobody heard of again.
+	Timeline pg.Timeline `json:"timeline,omitempty"`
+	// Launch is the Serial at which the leader last let a primary's server be started,
+	// or promoted: one that has ended since is not started again on what its agent
+	// remembers (S4).
+	Launch uint64 `json:"launch,omitempty"`
+	// Revived is set when a primary whose server ended is told to start it again.
+	Revived bool `json:"revived,omitempty"`
 
 	Server Server `json:"server"`
 	// Settings are postgresql.conf, apart from those that only the host can
@@ -71,10 +86,17 @@ type Upstream struct {
 	Slot string `json:"slot"`
 }
 
+// mayLaunch reports whether a primary's server that was launched last for an
+// assignment may be started.
+func (a Assignment) mayLaunch(launched uint64) bool { return launched < max(a.Launch, a.Restart) }
+
+// Frozen reports whether the assignment is a promise.
+func (a Assignment) Frozen() bool { return a.Role == RoleStandby && a.Upstream == nil }
+
 // same reports whether two assignments ask for the same thing, whatever their serials.
 func (a Assignment) same(b Assignment) bool {
 	upstream := (a.Upstream == nil) == (b.Upstream == nil) && (a.Upstream == nil || *a.Upstream == *b.Upstream)
-	return upstream && a.Role == b.Role && a.Term == b.Term && a.SystemID == b.SystemID &&
+	return upstream && a.Role == b.Role && a.Term == b.Term && a.Clean == b.Clean && a.Rewind == b.Rewind && a.SystemID == b.SystemID &&
 		a.Generation == b.Generation && a.Server == b.Server && a.Restart == b.Restart &&
 		maps.Equal(a.Settings, b.Settings) && equalLists(a.HBA, b.HBA) && equalLists(a.Slots, b.Slots)
 }

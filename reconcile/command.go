@@ -27,6 +27,9 @@ type Command struct {
 	Progress *Progress `json:"progress,omitempty"`
 	Pause    *SetPause `json:"pause,omitempty"`
 	Ask      *Ask      `json:"ask,omitempty"`
+
+	Open  *Open  `json:"open,omitempty"`
+	Elect *Elect `json:"elect,omitempty"`
 }
 
 // CommandFormat is the version of Command that this code writes.

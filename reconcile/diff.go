@@ -43,6 +43,11 @@ func Diff(want *spec.Cluster, rec *Record, obs Observed) Plan {
 		d.plan.Summary = summarize(d.plan)
 		return d.plan
 	}
+	if rec.Opening != nil {
+		d.succession()
+		d.plan.Summary = summarize(d.plan)
+		return d.plan
+	}
 	d.primary = firstPrimary(rec, want)
 	d.members()
 	d.data()
@@ -300,6 +305,7 @@ func (d *differ) initialise() {
 	default:
 		a := d.final(d.primary)
 		a.Term, a.Generation, a.Serial = d.rec.Term+1, 1, d.firstSerial(name)
+		a.Launch = a.Serial
 		s.effect = &Effect{
 			Grant:  &Grant{Node: name, Term: d.rec.Term + 1},
 			Assign: []Assign{{Node: name, Assignment: a}},

@@ -25,14 +25,18 @@ func (d *differ) final(n spec.Node) Assignment {
 		Slots:    d.slotsOn(n),
 	}
 	if n.Name == d.primary.Name {
-		a.Role = RolePrimary
+		a.Role, a.Launch, a.Timeline = RolePrimary, issued.Launch, issued.Timeline
 		a.Settings[syncNamesSetting] = syncNames(d.rec.Sync.Target())
 		return a
 	}
 	a.Settings[syncNamesSetting] = ""
+	if n.Electable() {
+		a.Settings[syncNamesSetting] = syncNames(fullSync(d.want, n.Name))
+	}
 	a.Upstream = &Upstream{
 		Node: d.primary.Name, Host: d.primary.Host, Port: d.primary.Ports.Postgres, Slot: pg.SlotName(n.Name),
 	}
+	a.Rewind = issued.Rewind && issued.Term == a.Term || d.ahead(n.Name)
 	return a
 }
 
@@ -122,7 +126,7 @@ func (d *differ) running(n spec.Node) {
 		return
 	}
 	if n.Name == d.primary.Name && view.Reported && view.Report.Data.State == pg.DirAbsent {
-		d.block(n.Name, "the data directory of the primary %s is gone: put it back; promoting a standby instead comes with failover, which this version does not have", n.Name)
+		d.block(n.Name, "the data directory of the primary %s is gone: put it back, or make another node the primary (ramctrl failover)", n.Name)
 		return
 	}
 	if !view.Reachable {
@@ -173,6 +177,9 @@ func (d *differ) configure(n spec.Node, view NodeView, issued, final Assignment)
 		drift = slices.Concat(r.Drift, drift)
 	}
 	switch {
+	case !issued.same(staged) && view.Reachable && !d.leads() && moves(issued, staged):
+		s.Reason = d.differences(issued, staged)
+		s.Waits = fmt.Sprintf("%s to take writes", d.primary.Name)
 	case !issued.same(staged):
 		s.Reason = d.differences(issued, staged)
 		staged.Serial = issued.Serial + 1
@@ -209,6 +216,25 @@ func (d *differ) configure(n spec.Node, view NodeView, issued, final Assignment)
 		s.effect = nil
 	}
 	d.add(s)
+}
+
+// leads reports whether the primary was seen to take writes.
+func (d *differ) leads() bool {
+	view := d.obs.Nodes[d.primary.Name]
+	return view.Running() && !view.Report.Server.Recovery
+}
+
+// moves reports whether a standby is sent to another upstream, or back to one.
+func moves(from, to Assignment) bool {
+	return to.Upstream != nil && (from.Upstream == nil || from.Upstream.Node != to.Upstream.Node)
+}
+
+// ahead reports whether a standby has WAL past the point where the primary's
+// timeline began: it is not the primary's, and has to be taken back.
+func (d *differ) ahead(node string) bool {
+	up, s := d.obs.Nodes[d.primary.Name].Report.Server, d.obs.Nodes[node].Report.Server
+	return d.leads() && d.obs.Nodes[node].Running() && s.Recovery && s.Timeline != 0 &&
+		s.Timeline < up.Timeline && s.LSN > up.TimelineBegan && !s.Receiver.Streaming()
 }
 
 // partOfAnother reports whether what the agent still has to do for its assignment

@@ -38,23 +38,14 @@ func (d *differ) cloneReason(n spec.Node, view NodeView, issued Assignment) stri
 		return "its copy is being made"
 	case d.rec.Wishes[n.Name].Reinit:
 		return "an operator asked for a new copy"
-	case wasPrimary(view):
-		return "its server has run as a primary and may have written"
+	case data.Rewinding:
+		return "a rewind of its data was interrupted"
+	case view.Reachable && view.Report.Problem != nil && view.Report.Problem.Impossible && view.Report.Problem.Step == StepRewind:
+		return "its data cannot be rewound: " + view.Report.Problem.Text
 	case outlived(n.Name, view, d.obs.Nodes[d.primary.Name]):
 		return fmt.Sprintf("it cannot follow %s any more: the WAL that it needs is gone, or it has some of its own", d.primary.Name)
 	}
 	return ""
-}
-
-// wasPrimary reports whether a standby's server takes writes, or took them last.
-func wasPrimary(v NodeView) bool {
-	switch {
-	case !v.Reachable:
-		return false
-	case v.Running():
-		return !v.Report.Server.Recovery
-	}
-	return v.Report.Server.State == pg.ServerStopped && v.Report.Data.WasPrimary()
 }
 
 // outlived reports whether a standby does not stream and cannot: its slot is
@@ -125,4 +116,21 @@ func (d *differ) clone(n spec.Node, view NodeView, issued Assignment, reason str
 	if p := view.Report.Problem; view.Reachable && p != nil {
 		d.block(n.Name, "node %s: %s", n.Name, p.Text)
 	}
+}
+
+// succession is the plan while there is no primary: nothing but the choice of one.
+func (d *differ) succession() {
+	o := d.rec.Opening
+	s := Step{
+		ID: string(StepFailover), Kind: StepFailover, Node: o.Target,
+		Summary:    fmt.Sprintf("another node becomes the primary of term %d", d.rec.Term),
+		Reason:     o.Reason,
+		Interrupts: "writes stop until there is a primary",
+	}
+	if d.rec.Pause == nil {
+		s.Waits = Succeed(d.rec, d.obs).Waits
+	} else {
+		s.Waits = "ramctrl resume"
+	}
+	d.add(s)
 }

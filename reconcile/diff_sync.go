@@ -5,18 +5,20 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/spec"
 )
 
 // sync plans the set of standbys that commits wait for. A standby enters when it
-// streams; the set that is in force and the next one both count until the
-// primary has been seen to run the next.
+// streams, and leaves when it is lost and enough others are there. All sets that
+// count go on counting until the primary has been seen to run the one that is to
+// count alone, and enough of its members to have all that was written before.
 func (d *differ) sync() {
 	final := d.finalSync()
 	state := d.rec.Sync
-	if state.Next == nil && sameSync(state.Current, final) {
+	if state.settled() && sameSync(state.Current, final) {
 		return
 	}
 	primary := d.primary.Name
@@ -27,19 +29,18 @@ func (d *differ) sync() {
 		Reason:  fmt.Sprintf("replication mode %s", d.want.Replication.Mode),
 	}
 	next, complete := d.nextSync(final)
+	target := state.Target()
 	switch {
+	case !state.settled() && d.runsSync(issued, target):
+		s.effect = &Effect{Sync: &target, Settle: true}
 	case state.Next != nil:
-		if d.runsSync(issued, *state.Next) {
-			s.effect = &Effect{Sync: state.Next, Settle: true}
-		}
-	case !complete:
-		s.After = d.has(d.standbySteps()...)
-		s.Waits = d.missing(final, next, s.After)
-	case !sameSync(state.Current, next) && d.obs.Nodes[primary].Running() && issued.Role == RolePrimary:
+	case complete && !sameSync(state.Current, next) && d.leads() && issued.Role == RolePrimary:
 		issued.Serial++
 		issued.Settings = maps.Clone(issued.Settings)
 		issued.Settings[syncNamesSetting] = syncNames(next)
+		s.Summary = describeSync(next)
 		s.effect = &Effect{Sync: &next, Assign: []Assign{{Node: primary, Assignment: issued}}}
+	case !state.settled():
 	default:
 		s.After = d.has(d.standbySteps()...)
 		s.Waits = d.missing(final, next, s.After)
@@ -61,45 +62,78 @@ func (d *differ) missing(final, next SyncSet, after []string) string {
 }
 
 // finalSync is the set when every standby is there.
-func (d *differ) finalSync() SyncSet {
-	if d.want.Replication.Mode != spec.ModeQuorum || d.want.Replication.SyncStandbys == 0 {
-		return SyncSet{}
-	}
-	set := SyncSet{K: d.want.Replication.SyncStandbys}
-	for _, n := range d.nodes {
-		if n.Electable() && n.Name != d.primary.Name {
-			set.Members = append(set.Members, n.Name)
-		}
-	}
-	sorted(set.Members)
-	return set
-}
+func (d *differ) finalSync() SyncSet { return fullSync(d.want, d.primary.Name) }
 
-// nextSync is the part of final that can be in force now: members that stay and
-// members that stream. It is complete when there are enough, and when no further
-// one is about to come: one that is still being copied, or that runs and does not
-// stream, is not waited for, since commits are safer with the others than without any.
+// nextSync is the part of final that can be in force now: members that stream, and
+// those of the present set that are not lost. It is complete when there are enough,
+// and when no further one is about to come: one that is still being copied, or
+// that runs and does not stream, is not waited for, since commits are safer with
+// the others than without any. With fewer than are asked for, the set stays as it
+// is and commits wait, unless the spec has them go on without.
 func (d *differ) nextSync(final SyncSet) (next SyncSet, complete bool) {
 	if final.K == 0 {
 		return final, true
 	}
 	next.K = final.K
-	coming := false
+	current := d.rec.Sync.Current.Members
+	coming, staying := false, []string{}
 	for _, name := range final.Members {
 		view := d.obs.Nodes[name]
+		member := slices.Contains(current, name)
 		switch {
-		case slices.Contains(d.rec.Sync.Current.Members, name),
-			view.StreamingFrom(d.rec.Assignments[name].Upstream):
+		case view.StreamingFrom(d.rec.Assignments[name].Upstream), member && !d.lostStream(name):
 			next.Members = append(next.Members, name)
-		case view.Reachable && view.Report.Problem == nil && view.Report.Data.State == pg.DirCluster && !view.Running():
+		case !member && view.Reachable && view.Report.Problem == nil && view.Report.Data.State == pg.DirCluster && !view.Running():
 			coming = true
 		}
+		if member {
+			staying = append(staying, name)
+		}
 	}
-	shrinks := slices.ContainsFunc(d.rec.Sync.Current.Members, func(name string) bool {
-		return !slices.Contains(final.Members, name)
-	})
-	return next, len(next.Members) >= final.K && (!coming || shrinks)
+	if len(next.Members) < next.K {
+		return d.shortSync(next, staying)
+	}
+	shrinks := len(staying) < len(current)
+	return next, !coming || shrinks
 }
+
+// shortSync is the set while there are fewer standbys than commits are to wait for.
+func (d *differ) shortSync(next SyncSet, staying []string) (SyncSet, bool) {
+	if d.want.Replication.WhenShort == spec.WhenShortDegrade && len(d.rec.Sync.Current.Members) > 0 {
+		next.K = len(next.Members)
+		return next, true
+	}
+	for _, name := range staying {
+		if !slices.Contains(next.Members, name) {
+			next.Members = append(next.Members, name)
+		}
+	}
+	sorted(next.Members)
+	return next, len(next.Members) >= next.K
+}
+
+// lostStream reports whether a member of the set will not stream soon: it does not
+// answer, cannot get on, gets a new copy, or runs as it was told and receives nothing.
+// One that restarts, or is sent to another upstream, is not lost.
+func (d *differ) lostStream(name string) bool {
+	view, issued := d.obs.Nodes[name], d.rec.Assignments[name]
+	r := view.Report
+	switch {
+	case !view.Reported:
+		return false // a new leader has not heard of it yet
+	case !view.Reachable, r.Problem != nil, r.Data.State != pg.DirCluster, r.Data.Generation < issued.Generation, r.Data.Rewinding:
+		return true
+	case r.Server.State == pg.ServerStopped && r.Data.WasPrimary():
+		return true // it has to be rewound
+	case r.Activity != nil && (r.Activity.Step == StepClone || r.Activity.Step == StepRewind):
+		return true
+	}
+	return d.leads() && r.Apart > apartLimit
+}
+
+// apartLimit is how long a member of the sync set may be without a stream: one that is
+// sent to another primary, or loses its connection, is back in a moment.
+const apartLimit = 2 * time.Second
 
 func (d *differ) standbySteps() []string {
 	var ids []string
@@ -111,14 +145,24 @@ func (d *differ) standbySteps() []string {
 	return ids
 }
 
-// runsSync reports whether the primary has been seen to run the set: a server
-// that shows the serial of the assignment has read the file that it came in.
+// runsSync reports whether the set may count alone: a fresh session of the primary
+// has shown it, and enough of its members have all WAL up to that moment. What is
+// written later is acknowledged by the set only: a walsender reads its new
+// configuration before it hears of WAL that it sent after it was told to.
 func (d *differ) runsSync(issued Assignment, set SyncSet) bool {
 	view := d.obs.Nodes[d.primary.Name]
-	names := syncNames(set)
-	return settled(view, issued) &&
-		issued.Settings[syncNamesSetting] == names &&
-		view.Report.Server.Settings[syncNamesSetting] == names
+	r, names := view.Report, syncNames(set)
+	runs := settled(view, issued) && !r.Server.Recovery && r.SyncSince != 0 &&
+		issued.Settings[syncNamesSetting] == names && r.Server.Settings[syncNamesSetting] == names
+	have := 0
+	for _, member := range set.Members {
+		if slices.ContainsFunc(r.Server.Senders, func(s pg.WALSender) bool {
+			return s.Application == pg.ApplicationName(member) && s.State == "streaming" && s.FlushLSN >= r.SyncSince
+		}) {
+			have++
+		}
+	}
+	return runs && have >= set.K
 }
 
 func sameSync(a, b SyncSet) bool { return a.K == b.K && slices.Equal(a.Members, b.Members) }

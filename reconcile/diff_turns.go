@@ -79,8 +79,7 @@ func (d *differ) neverServed(n spec.Node) bool {
 
 // inSync reports whether commits may be waiting for the node.
 func (d *differ) inSync(name string) bool {
-	sync := d.rec.Sync
-	return slices.Contains(sync.Current.Members, name) || sync.Next != nil && slices.Contains(sync.Next.Members, name)
+	return slices.ContainsFunc(d.rec.Sync.Sets(), func(s SyncSet) bool { return slices.Contains(s.Members, name) })
 }
 
 // restartingOther names another node that was told to restart and is not back.

@@ -33,16 +33,24 @@ type facts struct {
 	Drift        []Drift
 	Slots        []string // only the primary's, on which copies wait
 	Retired      bool
+	Unfit        bool // a rewind of its data was interrupted, or is impossible
+	Apart        bool // it runs and has received nothing for a while
+	Ahead        bool // of where the primary's timeline began
+	Synced       bool // the sync set that is to come has been seen to be in force
 	Trouble      bool
 	TroubledStep StepKind
 }
 
 // digest identifies the observation as far as plans depend on it.
 func (o Observed) digest(rec *Record, slots map[string][]Drift) string {
+	d := &differ{want: rec.Spec, rec: rec, obs: o}
+	if rec.Spec != nil && rec.Primary != "" {
+		d.primary = firstPrimary(rec, rec.Spec)
+	}
 	names := slices.Collect(maps.Keys(o.Nodes))
 	list := make([]facts, 0, len(names))
 	for _, name := range sorted(names) {
-		list = append(list, factsOf(name, o, rec, slots[name]))
+		list = append(list, factsOf(name, d, slots[name]))
 	}
 	raft := slices.Clone(o.Raft)
 	slices.SortFunc(raft, func(a, b RaftMember) int { return compareNames(a.Name, b.Name) })
@@ -57,7 +65,8 @@ func (o Observed) digest(rec *Record, slots map[string][]Drift) string {
 	return "sha256:" + hex.EncodeToString(hash.Sum(nil))
 }
 
-func factsOf(name string, o Observed, rec *Record, slots []Drift) facts {
+func factsOf(name string, d *differ, slots []Drift) facts {
+	o, rec := d.obs, d.rec
 	v, issued := o.Nodes[name], rec.Assignments[name]
 	r := v.Report
 	f := facts{
@@ -69,6 +78,13 @@ func factsOf(name string, o Observed, rec *Record, slots []Drift) facts {
 		Pending: r.Server.PendingRestart, Drift: slices.Concat(r.Drift, slots), Retired: r.Retired,
 		Settings: map[string]string{},
 	}
+	if name == d.primary.Name {
+		f.Synced = !rec.Sync.settled() && d.runsSync(issued, rec.Sync.Target())
+	} else {
+		f.Ahead = d.ahead(name)
+	}
+	f.Apart = r.Apart > apartLimit
+	f.Unfit = r.Data.Rewinding || r.Problem != nil && r.Problem.Impossible
 	for _, setting := range append([]string{syncNamesSetting, portSetting}, standbyFloor...) {
 		f.Settings[setting] = r.Server.Settings[setting]
 	}

@@ -17,6 +17,7 @@ const (
 	EventNode      EventKind = "node"
 	EventDrift     EventKind = "drift"
 	EventPause     EventKind = "pause"
+	EventFailover  EventKind = "failover"
 )
 
 // Event is one thing that happened, with its reason.

@@ -12,6 +12,9 @@ import (
 type Paths struct {
 	// Passfile holds the replication role's password.
 	Passfile string
+	// Promoting is set while a primary has yet to be promoted: a crash before that
+	// must find standby.signal, or the server would go on the old timeline.
+	Promoting bool
 }
 
 // Names of settings through which a running server shows what it has loaded.
@@ -43,14 +46,13 @@ func Files(a Assignment, p Paths) pg.ConfigFiles {
 	if a.Upstream != nil {
 		settings["primary_conninfo"] = upstreamConninfo(a, p)
 		settings["primary_slot_name"] = a.Upstream.Slot
-		settings["recovery_target_timeline"] = "latest"
 	}
 	return pg.ConfigFiles{
 		Main:    mainConf,
 		Managed: pg.RenderConf(managedHeader, settings),
 		Auto:    autoConf,
 		HBA:     hbaHeader + strings.Join(a.HBA, "\n") + "\n",
-		Standby: a.Role == RoleStandby,
+		Standby: a.Role == RoleStandby || p.Promoting,
 	}
 }
 

@@ -19,6 +19,16 @@ type Report struct {
 
 	Data   pg.DataDirectory `json:"data"`
 	Server pg.Server        `json:"server"`
+	// Launched is the assignment for which the server was last started, or
+	// promoted, as a primary.
+	Launched uint64 `json:"launched,omitempty"`
+	// SyncSince is the end of WAL when a fresh session first showed the
+	// synchronous_standby_names that the server runs; zero until then.
+	SyncSince pg.LSN `json:"sync_since,omitempty"`
+	// Apart is how long a standby's server has run without receiving WAL; zero when it does.
+	Apart time.Duration `json:"apart_ns,omitempty"`
+	// Hung is how long no fresh session has had an answer; zero when it has.
+	Hung time.Duration `json:"hung_ns,omitempty"`
 	// Written is the serial in the configuration on disk, Loaded the one that
 	// the running server shows, Started the one that it was started for.
 	Written uint64 `json:"written"`
@@ -64,6 +74,8 @@ type Problem struct {
 	Text string   `json:"text"`
 	// Attempts counts consecutive failures of the same action.
 	Attempts int `json:"attempts"`
+	// Impossible is set when trying again cannot help.
+	Impossible bool `json:"impossible,omitempty"`
 	// RetryIn is how long the agent waits before it tries again.
 	RetryIn time.Duration `json:"retry_in_ns,omitempty"`
 }
@@ -93,6 +105,26 @@ type Observed struct {
 	Nodes map[string]NodeView `json:"nodes"`
 	// Raft is the configuration of the Raft group, sorted by name.
 	Raft []RaftMember `json:"raft,omitempty"`
+	// Pulse is what is known of the primary beside its reports.
+	Pulse Pulse `json:"pulse,omitzero"`
+}
+
+// Pulse is how this leader last heard of the primary, by its own monotonic clock
+// (S5). The zero Pulse knows nothing.
+type Pulse struct {
+	// Silent is the time since the agent of the primary was heard last. A new leader
+	// knows of earlier times as the voter that it was.
+	Silent time.Duration `json:"silent_ns,omitempty"`
+	// Serves is set when another node has had an answer from the primary's
+	// PostgreSQL since the silence began to be suspicious.
+	Serves bool `json:"serves,omitempty"`
+	// LSN is the end of WAL that the primary has told of.
+	LSN pg.LSN `json:"lsn,omitempty"`
+	// Open is how long this leader has known that the record's term is open.
+	Open time.Duration `json:"open_ns,omitempty"`
+	// Barred is how long a majority of the voters is known to confirm no lease of an
+	// earlier term; zero while there is none.
+	Barred time.Duration `json:"barred_ns,omitempty"`
 }
 
 // Running reports whether the node's server was seen to answer.

@@ -90,6 +90,8 @@ const (
 	StepSync      StepKind = "sync"      // synchronous_standby_names changes
 	StepRetire    StepKind = "retire"    // PostgreSQL is stopped, its data put aside
 	StepLeave     StepKind = "leave"     // a member leaves the Raft group
+	StepFailover  StepKind = "failover"  // another node becomes the primary
+	StepRewind    StepKind = "rewind"    // a former primary's data are made fit to follow
 )
 
 // Step is one effect among the ordered effects of a plan.

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/ramhq/ram/pg"
@@ -36,10 +37,17 @@ type Record struct {
 	// SystemID is the PostgreSQL cluster's own identity; zero until the first
 	// node has been initialised.
 	SystemID pg.SystemID `json:"system_id,omitempty"`
-	// Primary holds primaryship of Term. Empty until the first grant.
-	Primary string    `json:"primary,omitempty"`
-	Term    uint64    `json:"term"`
+	// Primary holds primaryship of Term. Empty until the first grant, and while a
+	// term is open.
+	Primary string `json:"primary,omitempty"`
+	Term    uint64 `json:"term"`
+	// Timeline is the highest that any server of the cluster was to begin or was seen on.
+	Timeline pg.Timeline `json:"timeline,omitempty"`
+	// Opening is the term that was opened and has no primary yet; nil when none is.
+	Opening *Opening  `json:"opening,omitempty"`
 	Sync    SyncState `json:"sync"`
+	// Verdicts are the latest choices of a primary, oldest first.
+	Verdicts []Choice `json:"verdicts,omitempty"`
 
 	Members     map[string]Member     `json:"members"`
 	Assignments map[string]Assignment `json:"assignments"`
@@ -62,6 +70,8 @@ const (
 	maxHistory = 100
 	maxRuns    = 50
 	maxEvents  = 1000
+	// A choice holds all that was known of every node.
+	maxVerdicts = 20
 )
 
 // UnmarshalJSON reads what the standard encoding wrote; lists that the
@@ -168,7 +178,22 @@ type SyncSet struct {
 type SyncState struct {
 	Current SyncSet  `json:"current"`
 	Next    *SyncSet `json:"next,omitempty"`
+	// Former are sets of earlier terms, which count until Current, or Next, has been
+	// seen to be in force under the new primary.
+	Former []SyncSet `json:"former,omitempty"`
 }
+
+// Sets are all the sets that count.
+func (s SyncState) Sets() []SyncSet {
+	sets := append(slices.Clone(s.Former), s.Current)
+	if s.Next != nil {
+		sets = append(sets, *s.Next)
+	}
+	return sets
+}
+
+// settled reports whether one set counts alone.
+func (s SyncState) settled() bool { return s.Next == nil && len(s.Former) == 0 }
 
 // Target is the set that PostgreSQL should be running.
 func (s SyncState) Target() SyncSet {

@@ -22,6 +22,8 @@ type Status struct {
 	Timeline  pg.Timeline  `json:"timeline"`
 	Nodes     []NodeStatus `json:"nodes"`
 
+	// Opening is the term that is open; nil while there is a primary, or none yet.
+	Opening *OpeningStatus `json:"opening,omitempty"`
 	// Run is the ID of the run that is under way, zero for none.
 	Run uint64 `json:"run,omitempty"`
 	// Blocked, Drift and Watch say why the cluster does not converge, what was
@@ -105,7 +107,9 @@ func StatusOf(rec *Record, obs Observed, plan Plan, raft RaftStatus) Status {
 		}
 		s.Nodes = append(s.Nodes, line)
 	}
-	s.Converged = rec.Revision > 0 && plan.Empty() && len(plan.Blocked) == 0 && healthy
+	s.Opening = openingStatus(rec, obs, raft)
+	s.Warnings = statusWarnings(rec, obs, raft)
+	s.Converged = rec.Revision > 0 && rec.Opening == nil && plan.Empty() && len(plan.Blocked) == 0 && healthy
 	if rec.Waiting != nil {
 		s.Watch = append(s.Watch, "a changed spec waits for ramctrl apply --allow-destroy: "+rec.Waiting.Reason)
 	}
@@ -133,7 +137,7 @@ func statusNodes(rec *Record) []spec.Node {
 func nodeStatus(n spec.Node, rec *Record, v NodeView, primary pg.Server) NodeStatus {
 	r := v.Report
 	line := NodeStatus{
-		Name: n.Name, Role: RoleUnknown, State: nodeState(v), Host: n.Host, Port: n.Ports.Postgres,
+		Name: n.Name, Role: RoleUnknown, State: nodeState(v, rec.Assignments[n.Name]), Host: n.Host, Port: n.Ports.Postgres,
 		Zone: n.Zone, Tags: n.Tags, Activity: r.Activity, LastSeen: -1,
 	}
 	if v.Reported {
@@ -170,6 +174,9 @@ func nodeStatus(n spec.Node, rec *Record, v NodeView, primary pg.Server) NodeSta
 		}
 	}
 	line.Reason = reasonOf(v)
+	if line.State == NodeFenced && line.Reason == "" {
+		line.Reason = fmt.Sprintf("it was the primary before term %d, and waits for one to follow", issued.Term)
+	}
 	switch line.Role {
 	case RolePrimary:
 		line.Healthy = issued.Role == RolePrimary
@@ -194,12 +201,17 @@ func reasonOf(v NodeView) string {
 	return ""
 }
 
-func nodeState(v NodeView) NodeState {
+func nodeState(v NodeView, issued Assignment) NodeState {
 	if !v.Reachable {
 		return NodeUnreachable
 	}
-	if a := v.Report.Activity; a != nil && a.Step == StepClone {
-		return NodeCloning
+	if a := v.Report.Activity; a != nil {
+		switch a.Step {
+		case StepClone:
+			return NodeCloning
+		case StepRewind:
+			return NodeRewinding
+		}
 	}
 	switch v.Report.Server.State {
 	case pg.ServerRunning:
@@ -209,6 +221,9 @@ func nodeState(v NodeView) NodeState {
 	}
 	if v.Report.Data.State != pg.DirCluster {
 		return NodeAbsent
+	}
+	if issued.Frozen() && v.Report.Data.WasPrimary() {
+		return NodeFenced
 	}
 	return NodeStopped
 }

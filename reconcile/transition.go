@@ -46,6 +46,10 @@ func Transition(rec *Record, cmd Command) (*Record, error) {
 		next.setPause(cmd.At, cmd.By, *cmd.Pause)
 	case cmd.Ask != nil:
 		err = next.ask(cmd.At, cmd.By, *cmd.Ask)
+	case cmd.Open != nil:
+		err = next.open(cmd.At, cmd.By, *cmd.Open)
+	case cmd.Elect != nil:
+		err = next.elect(cmd.At, *cmd.Elect)
 	default:
 		err = errors.New("empty command")
 	}
@@ -181,6 +185,9 @@ func (r *Record) grant(at time.Time, g *Grant) error {
 	if g == nil {
 		return nil
 	}
+	if r.Opening != nil {
+		return fmt.Errorf("%w: term %d is open, and is granted by a choice", ErrStale, r.Term)
+	}
 	if g.Term != r.Term+1 {
 		return fmt.Errorf("%w: term %d does not follow term %d", ErrStale, g.Term, r.Term)
 	}
@@ -240,7 +247,7 @@ func (r *Record) setWish(node string, w Wish) {
 
 func (r *Record) changeSync(at time.Time, e Effect) error {
 	switch {
-	case e.Settle && (r.Sync.Next == nil || e.Sync != nil && !sameSync(*e.Sync, *r.Sync.Next)):
+	case e.Settle && (r.Sync.settled() || e.Sync != nil && !sameSync(*e.Sync, r.Sync.Target())):
 		return fmt.Errorf("%w: that is not the next sync set", ErrStale)
 	case e.Sync != nil && !e.Settle && r.Sync.Next != nil:
 		// The set that would be forgotten may be in force.
@@ -249,7 +256,7 @@ func (r *Record) changeSync(at time.Time, e Effect) error {
 		r.Sync.Next = e.Sync
 	}
 	if e.Settle {
-		r.Sync = SyncState{Current: *r.Sync.Next}
+		r.Sync = SyncState{Current: r.Sync.Target()}
 		message := "commits wait for no standby"
 		if s := r.Sync.Current; s.K > 0 {
 			message = fmt.Sprintf("commits wait for %d of %s", s.K, strings.Join(s.Members, ", "))

@@ -17,6 +17,9 @@ func ParseDuration(s string) (Duration, error) {
 	return Duration(d), nil
 }
 
+// Std is d as the standard library has it.
+func (d Duration) Std() time.Duration { return time.Duration(d) }
+
 // String is Go's notation.
 func (d Duration) String() string { return time.Duration(d).String() }
 

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,7 +24,16 @@ type Host interface {
 	Do(ctx context.Context, a reconcile.Assignment, act reconcile.Act, progress func(done, total pg.Bytes)) error
 	// Exited is signalled when the server has ended by itself.
 	Exited() <-chan struct{}
+	// Renew lets the server go on for ttl as the primary of a term. It may be called
+	// at any time.
+	Renew(ctx context.Context, term uint64, ttl time.Duration) error
+	// Check opens a fresh session and writes through it. An error means that the
+	// server did not answer. It may be called at any time.
+	Check(ctx context.Context) error
 }
+
+// ErrImpossible marks an error of Host.Do after which trying again cannot help.
+var ErrImpossible = errors.New("trying again does not help")
 
 // Upward is the way to the leader.
 type Upward interface {
@@ -49,7 +59,10 @@ type Config struct {
 	Version     string
 	Host        Host
 	Upward      Upward
-	Logger      zerolog.Logger
+	Voters      Voters
+	// Limits are asked for whenever they are needed, since a spec may change them.
+	Limits func() Limits
+	Logger zerolog.Logger
 	// Interval is how often to look and to report at rest.
 	Interval time.Duration
 }
@@ -75,8 +88,16 @@ type Agent struct {
 	activity   *activity
 	problem    *trouble
 	watch      string // Report.Watch
+	// streamed is when the local standby was last seen to receive WAL, or not to run.
+	streamed time.Time
+	// answered is when a fresh session last had an answer.
+	answered time.Time
 	// cancel ends the act that is under way; nil when none is.
 	cancel context.CancelFunc
+
+	again int // quick looks in a row; only working uses it
+
+	beats sync.WaitGroup // calls to voters
 }
 
 type activity struct {
@@ -97,12 +118,24 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error { return a.reporting(ctx) })
 	if a.cfg.Host != nil {
 		group.Go(func() error { return a.working(ctx) })
+		group.Go(func() error { return a.beating(ctx) })
+		group.Go(func() error { return a.checking(ctx) })
 	}
+	defer a.beats.Wait()
 	return group.Wait()
 }
 
-// Assign takes an assignment that the leader sends outside of a report's answer.
-func (a *Agent) Assign(answer Answer) { a.accept(answer) }
+// Assign takes an assignment that the leader sends outside of a report's answer. The
+// first of a process's life has to be an answer: what comes unasked may have been
+// sent long ago, by one who leads no more (S4).
+func (a *Agent) Assign(answer Answer) {
+	a.mu.Lock()
+	confirmed := a.confirmed
+	a.mu.Unlock()
+	if confirmed {
+		a.accept(answer)
+	}
+}
 
 // SetWatch sets what the reports say of the watched spec file.
 func (a *Agent) SetWatch(text string) {
@@ -116,6 +149,9 @@ func (a *Agent) SetWatch(text string) {
 
 // Kick makes the agent look now.
 func (a *Agent) Kick() { signal(a.work) }
+
+// Tell makes the agent report now, as to a new leader.
+func (a *Agent) Tell() { signal(a.report) }
 
 func signal(c chan struct{}) {
 	select {
@@ -228,7 +264,7 @@ func (a *Agent) Last() reconcile.Report {
 	r := reconcile.Report{
 		Node: a.cfg.Name, Incarnation: a.cfg.Incarnation, Ramd: a.cfg.Version,
 		Serial: a.assignment.Serial, Settled: l.Settled,
-		Data: l.Data, Server: l.Server,
+		Data: l.Data, Server: l.Server, Launched: l.Launched, SyncSince: l.SyncSince, Hung: a.hung(time.Now()), Apart: a.apart(time.Now()),
 		Written: l.Written, Loaded: l.Loaded, Started: l.Started, Drift: l.Drift, Watch: a.watch,
 		Retired: a.looked && a.assignment.Role == reconcile.RoleRetired && l.Data.State == pg.DirAbsent && l.Server.State == pg.ServerStopped,
 	}
@@ -281,6 +317,7 @@ func (a *Agent) turn(ctx context.Context) bool {
 	switch {
 	case act.Kind == reconcile.ActNone:
 		a.succeed()
+		a.lookAgain(ctx, local)
 		return false
 	case act.Kind == reconcile.ActFail:
 		a.fail(act, errors.New(act.Reason))
@@ -291,12 +328,39 @@ func (a *Agent) turn(ctx context.Context) bool {
 	return a.do(ctx, assignment, act)
 }
 
+// soon is how long after a look one follows when something is about to change by itself.
+const soon = 20 * time.Millisecond
+
+// lookAgain looks soon when a follower is about to catch up, or when the sync set
+// that a server runs has yet to be seen twice.
+func (a *Agent) lookAgain(ctx context.Context, l reconcile.Local) {
+	primary := l.Server.State == pg.ServerRunning && !l.Server.Recovery
+	if primary && l.SyncSince == 0 || trailing(l) && a.again < lookAgainLimit {
+		a.again++
+		time.AfterFunc(soon, func() {
+			if ctx.Err() == nil {
+				a.Kick()
+			}
+		})
+		return
+	}
+	if !trailing(l) {
+		a.again = 0
+	}
+}
+
+// lookAgainLimit bounds the quick looks at a follower that does not catch up.
+const lookAgainLimit = 50
+
 // saw keeps what was seen, and reports it at once when it is news.
 func (a *Agent) saw(local reconcile.Local) {
 	a.mu.Lock()
 	before := a.local
 	first := !a.looked
 	a.local, a.looked = local, true
+	if s := local.Server; s.State != pg.ServerRunning || !s.Recovery || s.Receiver.Streaming() {
+		a.streamed = time.Now()
+	}
 	a.mu.Unlock()
 	if first || news(before, local) {
 		signal(a.report)
@@ -320,7 +384,10 @@ func (a *Agent) do(ctx context.Context, assignment reconcile.Assignment, act rec
 		log.Info().Str("reason", act.Reason).Msg("acting")
 		signal(a.report)
 	}
-	err := a.cfg.Host.Do(ctx, assignment, act, a.progress)
+	err := a.leased(ctx, assignment, act)
+	if err == nil {
+		err = a.cfg.Host.Do(ctx, assignment, act, a.progress)
+	}
 
 	a.mu.Lock()
 	a.cancel, a.activity = nil, nil
@@ -338,6 +405,19 @@ func (a *Agent) do(ctx context.Context, assignment reconcile.Assignment, act rec
 	return false
 }
 
+// leased has a server become primary only with a lease that was confirmed for it:
+// the assignment may have been long on its way.
+func (a *Agent) leased(ctx context.Context, assignment reconcile.Assignment, act reconcile.Act) error {
+	if assignment.Role != reconcile.RolePrimary || act.Kind != reconcile.ActStart && act.Kind != reconcile.ActPromote {
+		return nil
+	}
+	left, err := a.confirm(ctx, assignment.Term)
+	if err != nil {
+		return err
+	}
+	return a.cfg.Host.Renew(ctx, assignment.Term, left)
+}
+
 // progress is given to Host.Do, which calls it as often as it likes.
 func (a *Agent) progress(done, total pg.Bytes) {
 	a.mu.Lock()
@@ -353,7 +433,15 @@ func (a *Agent) progress(done, total pg.Bytes) {
 func news(a, b reconcile.Local) bool {
 	return a.Data != b.Data || a.Server.State != b.Server.State || a.Server.Recovery != b.Server.Recovery ||
 		a.Server.Receiver.Streaming() != b.Server.Receiver.Streaming() ||
+		a.Server.WALComplete != b.Server.WALComplete || (a.Server.Receiver == nil) != (b.Server.Receiver == nil) ||
+		a.Launched != b.Launched || a.SyncSince != b.SyncSince || trailing(a) != trailing(b) ||
 		a.Written != b.Written || a.Loaded != b.Loaded || a.Started != b.Started || a.Settled != b.Settled ||
 		len(a.Drift) != len(b.Drift) || len(a.Server.PendingRestart) != len(b.Server.PendingRestart) ||
 		len(a.Server.Slots) != len(b.Server.Slots) || len(a.Server.Senders) != len(b.Server.Senders)
+}
+
+// trailing reports whether a follower has yet to receive what was written before
+// the sync set changed: the leader waits for that.
+func trailing(l reconcile.Local) bool {
+	return l.SyncSince != 0 && slices.ContainsFunc(l.Server.Senders, func(s pg.WALSender) bool { return s.FlushLSN < l.SyncSince })
 }

@@ -80,6 +80,19 @@ func (h *host) Do(ctx context.Context, a reconcile.Assignment, act reconcile.Act
 	return nil
 }
 
+func (h *host) Renew(context.Context, uint64, time.Duration) error { return nil }
+func (h *host) Check(context.Context) error                        { return nil }
+
+// voters are two who confirm whatever they are asked.
+type voters struct{}
+
+func (voters) Names() []string { return []string{"a", "b"} }
+func (voters) Beat(_ context.Context, _ string, b reconcile.Beat) (reconcile.Confirmation, error) {
+	return reconcile.Confirmation{Term: b.Term, Voter: true}, nil
+}
+
+func limits() agent.Limits { return agent.Limits{Detect: time.Second, Lease: 5 * time.Second} }
+
 func (h *host) did() []reconcile.ActKind {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -130,7 +143,7 @@ func run(t *testing.T, h *host, l *leader, test func(a *agent.Agent)) {
 	synctest.Test(t, func(t *testing.T) {
 		h.exited = make(chan struct{}, 1) // of the bubble, or time stands still
 		a := agent.New(agent.Config{
-			Name: "b", Incarnation: "1", Host: h, Upward: l, Logger: zerolog.Nop(), Interval: time.Second,
+			Name: "b", Incarnation: "1", Host: h, Voters: voters{}, Limits: limits, Upward: l, Logger: zerolog.Nop(), Interval: time.Second,
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)

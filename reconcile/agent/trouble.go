@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -15,6 +16,8 @@ type trouble struct {
 	text     string
 	attempts int
 	retryAt  time.Time
+	// impossible is set when no other try is worth making.
+	impossible bool
 }
 
 const (
@@ -26,7 +29,7 @@ func (t *trouble) report(now time.Time) *reconcile.Problem {
 	if t == nil {
 		return nil
 	}
-	return &reconcile.Problem{Step: t.step, Text: t.text, Attempts: t.attempts, RetryIn: max(0, t.retryAt.Sub(now))}
+	return &reconcile.Problem{Step: t.step, Text: t.text, Attempts: t.attempts, RetryIn: max(0, t.retryAt.Sub(now)), Impossible: t.impossible}
 }
 
 // fail notes that an act failed. The next try waits twice as long as the last.
@@ -39,6 +42,7 @@ func (a *Agent) fail(act reconcile.Act, err error) {
 	}
 	t.retryAt = time.Now().Add(min(firstRetry<<min(t.attempts, 10), longestRetry))
 	t.attempts++
+	t.impossible = errors.Is(err, ErrImpossible)
 	news := a.problem == nil || a.problem.text != t.text
 	a.problem = t
 	if news {

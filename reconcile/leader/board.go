@@ -31,8 +31,16 @@ func newBoard(silence time.Duration) *board {
 
 func (b *board) put(r reconcile.Report, at time.Time) {
 	b.mu.Lock()
+	before, known := b.reports[r.Node]
 	b.reports[r.Node] = heard{r, at}
 	b.mu.Unlock()
+	if !known || at.Sub(before.at) > b.silence || reconcile.News(before.report, r) {
+		b.wake()
+	}
+}
+
+// wake has the leader look.
+func (b *board) wake() {
 	select {
 	case b.changed <- struct{}{}:
 	default:

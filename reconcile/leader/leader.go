@@ -30,6 +30,8 @@ type Store interface {
 type Group interface {
 	Members() []reconcile.RaftMember
 	SetVoter(ctx context.Context, node string, voter bool) error
+	// Transfer hands leadership over to another voter.
+	Transfer(ctx context.Context, node string) error
 	// Remove takes a member out. When that member is this node itself it hands
 	// leadership over first and returns ErrHandedOver.
 	Remove(ctx context.Context, node string) error
@@ -47,6 +49,8 @@ type Config struct {
 	// Push tells a node about a new assignment at once; it must not block.
 	// Nodes that it does not reach learn with their next report.
 	Push func(node string, a reconcile.Assignment)
+	// Cluster is nil where nothing is known of the primary beside its reports.
+	Cluster Cluster
 	// Silence is how long a node may go without a report and count as reachable.
 	Silence time.Duration
 	// Interval is how often to look when nothing has been reported.
@@ -58,6 +62,7 @@ type Config struct {
 type Leader struct {
 	cfg   Config
 	board atomic.Pointer[board] // nil while this node does not lead
+	watch atomic.Pointer[watch] // as board
 }
 
 // New makes a Leader; Run runs it.
@@ -79,8 +84,12 @@ func (l *Leader) Observed() reconcile.Observed {
 	if b == nil {
 		return reconcile.Observed{}
 	}
-	obs := b.observed(l.cfg.Store.Record(), time.Now())
+	rec := l.cfg.Store.Record()
+	obs := b.observed(rec, time.Now())
 	obs.Raft = l.cfg.Group.Members()
+	if w := l.watch.Load(); w != nil {
+		obs.Pulse = w.pulse(rec, time.Now())
+	}
 	return obs
 }
 
@@ -97,23 +106,38 @@ func (l *Leader) Run(ctx context.Context) error {
 	l.cfg.Logger.Info().Msg("leading")
 	defer l.cfg.Logger.Info().Msg("no longer leading")
 
-	r := round{Leader: l, patience: newPatience()}
+	w := &watch{cluster: l.cfg.Cluster, wake: b.wake}
+	l.watch.Store(w)
+	defer w.calls.Wait()
+	defer l.watch.Store(nil)
+
+	r := round{Leader: l, patience: newPatience(), watch: w}
 	ticker := time.NewTicker(l.cfg.Interval)
 	defer ticker.Stop()
 	for {
 		changed := l.cfg.Store.Changed()
-		if l.Informed() {
-			if err := r.run(ctx); err != nil {
-				return err
-			}
+		again, err := r.succeed(ctx)
+		if err == nil && !again && l.Informed() {
+			err = r.run(ctx)
 		}
+		if err != nil {
+			return err
+		}
+		if again {
+			continue
+		}
+		suspicion := time.NewTimer(r.untilSuspicion())
 		select {
 		case <-ctx.Done():
+			suspicion.Stop()
 			return nil
 		case <-b.changed:
 		case <-changed:
+		case <-suspicion.C:
 		case <-ticker.C:
+			r.stepAside(ctx)
 		}
+		suspicion.Stop()
 	}
 }
 
@@ -139,7 +163,10 @@ func (l *Leader) Informed() bool {
 type round struct {
 	*Leader
 	patience *patience
+	watch    *watch
 	seen     reconcile.Observed
+	// waits is what the succession waited for last, so that it is logged once.
+	waits string
 }
 
 // run looks once and does what can be done. Only errors that end the leadership

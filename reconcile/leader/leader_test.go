@@ -63,6 +63,7 @@ func (g group) Members() []reconcile.RaftMember {
 	return list
 }
 func (group) SetVoter(context.Context, string, bool) error { return nil }
+func (group) Transfer(context.Context, string) error       { return nil }
 func (group) Remove(context.Context, string) error         { return nil }
 
 // world is a leader over the nodes a and b with an accepted spec.

@@ -150,6 +150,10 @@ func (w *World) checkServers() {
 			}
 			continue
 		}
+		if h.server.term < w.Record.Term {
+			// It was started when another was the primary: replay waits until it has restarted.
+			continue
+		}
 		for _, name := range floor() {
 			if h.server.number(name) < p.server.number(name) {
 				w.breaks("%s: standby %s runs %d, primary %s %d", name, h.name, h.server.number(name), p.name, p.server.number(name))

@@ -67,6 +67,7 @@ type server struct {
 	pending  []string
 	recovery bool
 	receiver *pg.WALReceiver
+	term     uint64 // of the assignment that it was started for
 	senders  []pg.WALSender
 }
 
@@ -83,7 +84,7 @@ func configured(f pg.ConfigFiles) map[string]string {
 // startServer starts PostgreSQL on the disk with the port and the serial on its
 // command line, as ramd does.
 func startServer(d disk, a reconcile.Assignment) *server {
-	s := &server{settings: configured(d.files), hba: d.files.HBA, recovery: d.files.Standby}
+	s := &server{settings: configured(d.files), hba: d.files.HBA, recovery: d.files.Standby, term: a.Term}
 	s.settings["port"] = strconv.Itoa(a.Server.Port)
 	s.settings[reconcile.StartedSetting] = strconv.FormatUint(a.Serial, 10)
 	return s

@@ -33,6 +33,11 @@ func (g group) SetVoter(ctx context.Context, node string, voter bool) error {
 	return handedOver(g.store.Demote(ctx, node))
 }
 
+// Transfer is leader.Group's.
+func (g group) Transfer(ctx context.Context, node string) error {
+	return g.store.TransferLeadership(ctx, node)
+}
+
 // Remove is leader.Group's.
 func (g group) Remove(ctx context.Context, node string) error {
 	return handedOver(g.store.RemoveMember(ctx, node))

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/ramhq/ram/cmd/internal/buildinfo"
 	"github.com/ramhq/ram/pg"
+	"github.com/ramhq/ram/pg/guard"
 	"github.com/ramhq/ram/pg/instance"
 	"github.com/ramhq/ram/reconcile"
 	"github.com/ramhq/ram/spec"
@@ -38,14 +40,29 @@ type host struct {
 	roleSeen time.Time
 	watching <-chan struct{}
 	closed   chan struct{}
+	// lease is what was confirmed last, for the server that is to be started.
+	lease lease
+	// sync is the synchronous_standby_names that was seen last, syncSince what
+	// Report.SyncSince says of it.
+	sync      string
+	syncSeen  bool
+	syncSince pg.LSN
+}
+
+// lease is a term that was confirmed, until a moment.
+type lease struct {
+	term  uint64
+	until time.Time
 }
 
 // Timings of the local server.
 const (
 	probeTimeout = 2 * time.Second
 	stopTimeout  = time.Minute
-	startTimeout = 10 * time.Minute
-	loadTimeout  = 3 * time.Second
+	// handOverTimeout is short: nobody can write meanwhile.
+	handOverTimeout = 10 * time.Second
+	startTimeout    = 10 * time.Minute
+	loadTimeout     = 3 * time.Second
 )
 
 func newHost(d *Daemon, record func() *reconcile.Record, secrets func() (reconcile.Secrets, bool)) *host {
@@ -166,11 +183,15 @@ func (h *host) Look(ctx context.Context, a reconcile.Assignment) (reconcile.Loca
 			return l, err
 		}
 	}
+	if l.Launched, err = inst.Launched(); err != nil {
+		return l, err
+	}
+	l.SyncSince = h.syncMark(ctx, inst, l.Server)
 	l.Written = reconcile.WrittenSerial(l.Files)
 	l.Loaded = serial(l.Server, reconcile.SerialSetting)
 	// What was loaded had been written: files that do not say so were changed.
 	if a.Serial > 0 && (l.Written == a.Serial || l.Loaded == a.Serial) {
-		l.Drift = reconcile.FindDrift(a, reconcile.Paths{Passfile: inst.PasswordFile()}, l.Files)
+		l.Drift = reconcile.FindDrift(a, paths(inst, a, l), l.Files)
 	}
 	l.Started = serial(l.Server, reconcile.StartedSetting)
 	h.mu.Lock()
@@ -180,6 +201,82 @@ func (h *host) Look(ctx context.Context, a reconcile.Assignment) (reconcile.Loca
 	h.advanceSlots(ctx, inst, l)
 	l.Drift = append(l.Drift, h.roleDrift(ctx, inst, a, l)...)
 	return l, nil
+}
+
+// paths are what only this host knows of an assignment's files.
+func paths(inst *instance.Instance, a reconcile.Assignment, l reconcile.Local) reconcile.Paths {
+	promoted := l.Server.State == pg.ServerRunning && !l.Server.Recovery || l.Data.WasPrimary()
+	return reconcile.Paths{
+		Passfile:  inst.PasswordFile(),
+		Promoting: a.Role == reconcile.RolePrimary && l.Data.Standby && !promoted,
+	}
+}
+
+// syncMark is the end of WAL when a fresh session first showed the sync set that a
+// primary runs. That it does shows that every walsender has been told.
+func (h *host) syncMark(ctx context.Context, inst *instance.Instance, s pg.Server) pg.LSN {
+	names := s.Settings[syncNames]
+	writes := s.State == pg.ServerRunning && !s.Recovery
+	h.mu.Lock()
+	known, since := writes && h.sync == names, h.syncSince
+	fromNone := h.sync == "" && h.syncSeen && names != ""
+	h.mu.Unlock()
+	if known && since != 0 {
+		return since
+	}
+	since = 0
+	if writes {
+		shown, end, err := inst.FreshSync(ctx, fromNone)
+		if err != nil {
+			h.log.Debug().Err(err).Msg("could not see which sync set is in force")
+		}
+		if err == nil && shown == names {
+			since = end
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.State != pg.ServerRunning {
+		names = "" // it will start to wait for standbys anew
+	}
+	h.syncSeen = true
+	if since != 0 || !writes {
+		h.sync, h.syncSince = names, since
+	}
+	return since
+}
+
+const syncNames = "synchronous_standby_names"
+
+// Renew is agent.Host's.
+func (h *host) Renew(ctx context.Context, term uint64, ttl time.Duration) error {
+	h.mu.Lock()
+	h.lease = lease{term, time.Now().Add(ttl)}
+	inst := h.inst
+	h.mu.Unlock()
+	if inst == nil {
+		return nil
+	}
+	err := inst.Renew(ctx, term, ttl)
+	if errors.Is(err, guard.ErrNotRunning) {
+		return nil // the server that is about to be started begins with it
+	}
+	return err
+}
+
+// Check is agent.Host's. A server that refuses answers.
+func (h *host) Check(ctx context.Context) error {
+	h.mu.Lock()
+	inst := h.inst
+	h.mu.Unlock()
+	if inst == nil {
+		return nil
+	}
+	err := inst.WriteProbe(ctx)
+	if ctx.Err() == nil {
+		return nil
+	}
+	return err
 }
 
 func serial(s pg.Server, setting string) uint64 {

@@ -11,6 +11,7 @@ import (
 	"github.com/ramhq/ram/pg/guard"
 	"github.com/ramhq/ram/pg/instance"
 	"github.com/ramhq/ram/reconcile"
+	"github.com/ramhq/ram/reconcile/agent"
 )
 
 // Do is agent.Host's.
@@ -25,13 +26,23 @@ func (h *host) Do(ctx context.Context, a reconcile.Assignment, act reconcile.Act
 	case reconcile.ActClone:
 		return h.clone(ctx, inst, a, progress)
 	case reconcile.ActWrite:
-		return h.write(inst, a)
+		return h.write(ctx, inst, a)
 	case reconcile.ActStart:
 		return h.launch(ctx, inst, a)
 	case reconcile.ActStop:
 		return inst.Stop(ctx, guard.Fast, stopTimeout)
 	case reconcile.ActReload:
 		return h.reload(ctx, inst, a)
+	case reconcile.ActFence:
+		return inst.KillTree(ctx)
+	case reconcile.ActHandOver:
+		return h.handOver(ctx, inst)
+	case reconcile.ActFreeze:
+		return h.freeze(ctx, inst, a)
+	case reconcile.ActPromote:
+		return h.promote(ctx, inst, a)
+	case reconcile.ActRewind:
+		return h.rewind(ctx, inst, a, progress)
 	case reconcile.ActSlots:
 		return changeSlots(ctx, inst, act)
 	case reconcile.ActSettle:
@@ -50,6 +61,56 @@ func (h *host) Do(ctx context.Context, a reconcile.Assignment, act reconcile.Act
 
 func (h *host) files(inst *instance.Instance, a reconcile.Assignment) pg.ConfigFiles {
 	return reconcile.Files(a, reconcile.Paths{Passfile: inst.PasswordFile()})
+}
+
+// handOver shuts a primary down in order, after a checkpoint that takes the writing
+// out of the time in which nobody can write.
+func (h *host) handOver(ctx context.Context, inst *instance.Instance) error {
+	if err := inst.Checkpoint(ctx); err != nil {
+		h.log.Warn().Err(err).Msg("no checkpoint before the shutdown")
+	}
+	return inst.Stop(ctx, guard.Fast, handOverTimeout)
+}
+
+func (h *host) freeze(ctx context.Context, inst *instance.Instance, a reconcile.Assignment) error {
+	frozen, err := inst.Freeze(ctx)
+	if err != nil {
+		return err
+	}
+	h.log.Info().Stringer("lsn", frozen.LSN).Uint32("timeline", uint32(frozen.Timeline)).Bool("complete", frozen.Complete).
+		Uint64("term", a.Term).Msg("frozen")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.settled = a.Serial
+	return nil
+}
+
+func (h *host) promote(ctx context.Context, inst *instance.Instance, a reconcile.Assignment) error {
+	if err := inst.NoteLaunch(a.Serial); err != nil {
+		return err
+	}
+	if err := inst.ReserveTimelines(a.Timeline); err != nil {
+		return err
+	}
+	return inst.Promote(ctx)
+}
+
+func (h *host) rewind(ctx context.Context, inst *instance.Instance, a reconcile.Assignment, progress func(done, total pg.Bytes)) error {
+	secrets, ok := h.secrets()
+	if !ok {
+		return errNoSecrets
+	}
+	err := inst.Rewind(ctx, instance.RewindOptions{
+		Source: pg.Conninfo{
+			"host": a.Upstream.Host, "port": strconv.Itoa(a.Upstream.Port), "user": reconcile.SuperuserRole,
+			"dbname": "postgres", "application_name": "ramd", "connect_timeout": "5",
+		},
+		Password: secrets.Superuser, Generation: a.Generation, Term: a.Term, Progress: progress,
+	})
+	if errors.Is(err, instance.ErrRewindImpossible) {
+		return fmt.Errorf("%w: %w", agent.ErrImpossible, err)
+	}
+	return err
 }
 
 var errNoSecrets = errors.New("the cluster's secrets have not arrived on this node yet")
@@ -74,25 +135,49 @@ func (h *host) clone(ctx context.Context, inst *instance.Instance, a reconcile.A
 
 // launch starts the server. Its configuration may be older than the file with the
 // password that it names, which is not in the data directory.
-func (h *host) launch(ctx context.Context, inst *instance.Instance, a reconcile.Assignment) error {
+func (h *host) launch(ctx context.Context, inst *instance.Instance, a reconcile.Assignment) (err error) {
 	secrets, ok := h.secrets()
 	if !ok {
 		return errNoSecrets
 	}
-	if err := h.keepPassword(inst, secrets); err != nil {
+	if err = h.keepPassword(inst, secrets); err != nil {
 		return err
 	}
-	return inst.Start(ctx, instance.StartOptions{
+	options := instance.StartOptions{
 		Args:    map[string]string{reconcile.StartedSetting: strconv.FormatUint(a.Serial, 10)},
 		Timeout: startTimeout,
-	})
+	}
+	if a.Role == reconcile.RolePrimary {
+		if options.Lease, options.Term, err = h.leaseFor(a.Term); err != nil {
+			return err
+		}
+		if err := inst.NoteLaunch(a.Serial); err != nil {
+			return err
+		}
+	}
+	return inst.Start(ctx, options)
+}
+
+// leaseFor is what is left of the lease that was confirmed for a term.
+func (h *host) leaseFor(term uint64) (time.Duration, uint64, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	left := time.Until(h.lease.until)
+	if h.lease.term != term || left <= 0 {
+		return 0, 0, fmt.Errorf("no lease of term %d is confirmed", term)
+	}
+	return left, term, nil
 }
 
 func (h *host) keepPassword(inst *instance.Instance, secrets reconcile.Secrets) error {
 	return inst.KeepPassword(pg.PassfileEntry{User: reconcile.ReplicationRole, Password: secrets.Replication})
 }
 
-func (h *host) write(inst *instance.Instance, a reconcile.Assignment) error {
+func (h *host) write(ctx context.Context, inst *instance.Instance, a reconcile.Assignment) error {
+	local, err := h.Look(ctx, a)
+	if err != nil {
+		return err
+	}
 	secrets, ok := h.secrets()
 	if !ok {
 		return errNoSecrets
@@ -100,7 +185,7 @@ func (h *host) write(inst *instance.Instance, a reconcile.Assignment) error {
 	if err := h.keepPassword(inst, secrets); err != nil {
 		return err
 	}
-	return inst.WriteConfig(h.files(inst, a))
+	return inst.WriteConfig(reconcile.Files(a, paths(inst, a, local)))
 }
 
 // reload has the server read its files, and waits until a session shows that it has.

@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
+	"time"
 
 	"github.com/ramhq/ram/cmd/internal/api"
 	"github.com/ramhq/ram/reconcile"
@@ -35,6 +37,18 @@ func (d *Daemon) internalHandler() http.Handler {
 	}))
 	mux.HandleFunc("POST "+pathWatch, handle(d, true, func(l *life, r *http.Request, in watched) (string, error) {
 		return l.takeWatched(r.Context(), in)
+	}))
+	mux.HandleFunc("POST "+pathBeat, handle(d, true, func(l *life, r *http.Request, in reconcile.Beat) (reconcile.Confirmation, error) {
+		return l.takeBeat(r.Context(), in)
+	}))
+	mux.HandleFunc("POST "+pathAsk, handle(d, true, func(_ *life, r *http.Request, in asking) (bool, error) {
+		ctx, cancel := context.WithTimeout(r.Context(), time.Duration(in.WithinMS)*time.Millisecond)
+		defer cancel()
+		return answers(ctx, in.Address), nil
+	}))
+	mux.HandleFunc("POST "+pathBar, handle(d, true, func(l *life, _ *http.Request, in barring) (struct{}, error) {
+		l.pulse.bar(in.Term)
+		return struct{}{}, nil
 	}))
 	return mux
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/ramhq/ram/reconcile"
 	"github.com/ramhq/ram/reconcile/agent"
 	"github.com/ramhq/ram/reconcile/leader"
+	"github.com/ramhq/ram/spec"
 )
 
 // life is one membership of this ramd: from opening its Raft directory until it
@@ -41,6 +42,7 @@ type life struct {
 	agent   *agent.Agent
 	host    *host // nil on a witness
 	peers   peers
+	pulse   *pulse
 	calls   sync.WaitGroup // pushes under way
 
 	asked    atomic.Uint32 // counts anyAddress
@@ -84,10 +86,22 @@ const (
 	silence        = 5 * time.Second
 )
 
+// raftTimeouts are such that a leader who is lost together with the primary is
+// replaced within the time after which the primary is suspected anyway.
+func raftTimeouts(f spec.Failover) raftstore.Timeouts {
+	heartbeat := min(max(f.Detect.Std()/3, leastHeartbeat), mostHeartbeat)
+	return raftstore.Timeouts{Heartbeat: heartbeat, Election: heartbeat, Lease: heartbeat / 2}
+}
+
+const (
+	leastHeartbeat = 100 * time.Millisecond
+	mostHeartbeat  = time.Second
+)
+
 func (d *Daemon) openLife(ctx context.Context) (*life, error) {
 	l := &life{
 		start: d.start, dataDir: d.dataDir, watch: d.opts.Watch, opts: d.opts, log: d.log,
-		machine: newMachine(),
+		machine: newMachine(), pulse: newPulse(),
 	}
 	id, err := loadIdentity(d.dataDir)
 	if err != nil {
@@ -100,9 +114,10 @@ func (d *Daemon) openLife(ctx context.Context) (*life, error) {
 		Dir: filepath.Join(d.dataDir, "raft"), Cluster: d.start.spec.Name, Name: n.Name,
 		Bind: address(n.Host, n.Ports.Raft), Advertise: address(n.Host, n.Ports.Raft),
 		Version: buildinfo.Version, Machine: l.machine, Secret: l.raftSecret,
-		Logger: d.log.With().Str("part", "raft").Logger(),
-		Listen: func(_ context.Context, addr string) (net.Listener, error) { return netx.Listen(addr) },
-		Dial:   netx.Dial,
+		Timeouts: raftTimeouts(l.start.spec.Failover),
+		Logger:   d.log.With().Str("part", "raft").Logger(),
+		Listen:   func(_ context.Context, addr string) (net.Listener, error) { return netx.Listen(addr) },
+		Dial:     netx.Dial,
 	})
 	if err != nil {
 		return nil, err
@@ -116,7 +131,7 @@ func (d *Daemon) openLife(ctx context.Context) (*life, error) {
 	}
 	l.agent = agent.New(agent.Config{
 		Name: n.Name, Incarnation: l.store.Incarnation(), Version: buildinfo.Version,
-		Host: local, Upward: l, Interval: reportInterval,
+		Host: local, Upward: l, Voters: l, Limits: l.limits, Interval: reportInterval,
 		Logger: d.log.With().Str("part", "agent").Logger(),
 	})
 	return l, nil
@@ -130,7 +145,7 @@ func (l *life) run(ctx context.Context, ready func()) error {
 	l.leader = &leading{Leader: leader.New(leader.Config{
 		Name: l.start.node.Name, Store: l.ledger(), Group: group{l.start.node.Name, l.store},
 		Logger: l.log.With().Str("part", "leader").Logger(),
-		Push:   l.push(ctx), Silence: silence, Interval: reportInterval,
+		Push:   l.push(ctx), Cluster: electorate{l}, Silence: silence, Interval: reportInterval,
 	})}
 	ready()
 	group, ctx := errgroup.WithContext(ctx)
@@ -139,6 +154,7 @@ func (l *life) run(ctx context.Context, ready func()) error {
 	group.Go(func() error { return l.store.Lead(ctx, l.lead) })
 	group.Go(func() error { return l.agent.Run(ctx) })
 	group.Go(func() error { return l.keepTokens(ctx) })
+	group.Go(func() error { return l.tellLeaders(ctx) })
 	if l.watch {
 		group.Go(func() error { return l.watchFile(ctx) })
 	}

@@ -29,6 +29,9 @@ const (
 	pathReport = "/internal/v1/report"
 	pathAssign = "/internal/v1/assign"
 	pathWatch  = "/internal/v1/watch"
+	pathBeat   = "/internal/v1/beat"
+	pathAsk    = "/internal/v1/ask"
+	pathBar    = "/internal/v1/bar"
 )
 
 // hello is what a ramd says of itself to whoever asks.

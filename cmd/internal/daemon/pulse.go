@@ -1,0 +1,199 @@
+package daemon
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/ramhq/ram/cmd/internal/api"
+	"github.com/ramhq/ram/cmd/internal/netx"
+	"github.com/ramhq/ram/pg"
+	"github.com/ramhq/ram/reconcile"
+	"github.com/ramhq/ram/reconcile/agent"
+)
+
+// pulse is what a ramd knows of the primary as a voter. All times are of its own
+// monotonic clock.
+type pulse struct {
+	began time.Time
+
+	mu     sync.Mutex // guards what follows
+	heard  map[string]heardBeat
+	barred uint64 // no term below it is confirmed
+}
+
+type heardBeat struct {
+	at  time.Time
+	lsn pg.LSN
+}
+
+func newPulse() *pulse { return &pulse{began: time.Now(), heard: map[string]heardBeat{}} }
+
+// bar has this voter confirm no earlier term any more.
+func (p *pulse) bar(term uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.barred = max(p.barred, term)
+}
+
+// take notes a beat and returns the highest term that this voter knows of.
+func (p *pulse) take(b reconcile.Beat, known uint64) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	known = max(known, p.barred)
+	if b.Term >= known {
+		p.barred = b.Term
+		p.heard[b.Node] = heardBeat{time.Now(), max(b.LSN, p.heard[b.Node].lsn)}
+	}
+	return known
+}
+
+// since is the time since a node's last beat, or since this process began.
+func (p *pulse) since(node string) (time.Duration, pg.LSN) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if h, ok := p.heard[node]; ok {
+		return time.Since(h.at), h.lsn
+	}
+	return time.Since(p.began), 0
+}
+
+// limits are the times of the spec in force, or of the one that ramd was started with.
+func (l *life) limits() agent.Limits {
+	f := l.start.spec.Failover
+	if c := l.machine.Record().Spec; c != nil {
+		f = c.Failover
+	}
+	return agent.Limits{Detect: f.Detect.Std(), Lease: f.Lease.Std()}
+}
+
+// takeBeat is a voter's side of a beat. A voter that has just started confirms
+// nothing until a lease has passed: it may have been told of a higher term before.
+func (l *life) takeBeat(ctx context.Context, b reconcile.Beat) (reconcile.Confirmation, error) {
+	rec := l.machine.Record()
+	if m, ok := rec.Members[b.Node]; rec.Formed() && (!ok || m.Incarnation != b.Incarnation) {
+		return reconcile.Confirmation{}, api.Errorf(http.StatusGone, "node %s (incarnation %s) is not a member", b.Node, b.Incarnation)
+	}
+	c := reconcile.Confirmation{Term: l.pulse.take(b, rec.Term)}
+	if b.Term < c.Term || rec.Term == b.Term && rec.Primary != b.Node {
+		return c, nil
+	}
+	c.Voter = time.Since(l.pulse.began) > reconcile.LeaseMargin(l.limits().Lease)
+	if l.leader.Leads() && rec.Term == b.Term {
+		c.Leader = l.store.VerifyLeader(ctx) == nil
+	}
+	return c, nil
+}
+
+// Names is agent.Voters'.
+func (l *life) Names() []string {
+	var names []string
+	for _, m := range l.store.Members() {
+		if m.Voter {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
+// Beat is agent.Voters'.
+func (l *life) Beat(ctx context.Context, voter string, b reconcile.Beat) (reconcile.Confirmation, error) {
+	if voter == l.start.node.Name {
+		return l.takeBeat(ctx, b)
+	}
+	var c reconcile.Confirmation
+	err := l.callMember(ctx, voter, pathBeat, b, &c)
+	return c, err
+}
+
+func (l *life) callMember(ctx context.Context, node, path string, in, out any) error {
+	m, ok := l.machine.Record().Members[node]
+	if !ok {
+		return api.Errorf(http.StatusNotFound, "node %s is not a member", node)
+	}
+	return l.peers.call(ctx, address(m.Host, m.APIPort), http.MethodPost, path, in, out)
+}
+
+// electorate is the other nodes as the leader's loop wants them.
+type electorate struct{ *life }
+
+// Heard is leader.Cluster's.
+func (e electorate) Heard(node string) (time.Duration, pg.LSN) { return e.pulse.since(node) }
+
+// Ask is leader.Cluster's.
+func (e electorate) Ask(ctx context.Context, node string, server reconcile.Upstream) (bool, error) {
+	if node == e.start.node.Name {
+		return answers(ctx, address(server.Host, server.Port)), nil
+	}
+	var up bool
+	err := e.callMember(ctx, node, pathAsk, asking{Address: address(server.Host, server.Port), WithinMS: untilDeadline(ctx).Milliseconds()}, &up)
+	return up, err
+}
+
+// Bar is leader.Cluster's.
+func (e electorate) Bar(ctx context.Context, voter string, term uint64) error {
+	if voter == e.start.node.Name {
+		e.pulse.bar(term)
+		return nil
+	}
+	return e.callMember(ctx, voter, pathBar, barring{Term: term}, nil)
+}
+
+// asking is a question whether a PostgreSQL server answers.
+type asking struct {
+	Address  string `json:"address"`
+	WithinMS int64  `json:"within_ms"`
+}
+
+// barring tells of a term.
+type barring struct {
+	Term uint64 `json:"term"`
+}
+
+// untilDeadline is the time that a context leaves, or a second.
+func untilDeadline(ctx context.Context) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return time.Until(deadline)
+	}
+	return time.Second
+}
+
+// sslRequest asks a PostgreSQL server for encryption: the postmaster forks, and its
+// child answers with one byte. Nothing is logged, and no session begins.
+var sslRequest = [...]byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}
+
+// answers reports whether a PostgreSQL server on an address answers.
+func answers(ctx context.Context, addr string) bool {
+	conn, err := netx.Dial(ctx, addr)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if _, err := conn.Write(sslRequest[:]); err != nil {
+		return false
+	}
+	var answer [1]byte
+	_, err = io.ReadFull(conn, answer[:])
+	return err == nil
+}
+
+// tellLeaders has the agent report at once to each new leader.
+func (l *life) tellLeaders(ctx context.Context) error {
+	last := ""
+	for {
+		changed := l.store.Changed()
+		if name, _, ok := l.store.Leader(); ok && name != last {
+			last = name
+			l.agent.Tell()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
