@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -175,6 +176,13 @@ func (c *Client) Close() error {
 func (c *Client) call(ctx context.Context, r request) (Status, error) {
 	reply := make(chan message, 1)
 	if err := c.send(ctx, &r, reply); err != nil {
+		if errors.Is(err, syscall.EPIPE) {
+			// It has hung up, maybe after its last word, which read is about to see.
+			select {
+			case <-c.done:
+			case <-ctx.Done():
+			}
+		}
 		return c.whenDone(r, err)
 	}
 	select {

@@ -133,7 +133,6 @@ func TestRenewalsThatAreRefused(t *testing.T) {
 		}
 	})
 	t.Run("after the kill began", func(t *testing.T) {
-		// Stopped, so that it cannot end before the renewal is there.
 		if err := c.KillTree(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/pg/guard"
 )
 
@@ -46,18 +47,31 @@ func TestWriteProbe(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("a disk that hangs is seen where a look is not enough", func(t *testing.T) {
-		// The process that holds a lock on the WAL to write stands for the disk.
-		conn, err := a.connect(t.Context())
-		if err != nil {
-			t.Fatal(err)
+	t.Run("a postmaster that hangs is seen, though kept sessions work", func(t *testing.T) {
+		probe(t, a)
+		pid := a.guarded().Last().PID
+		kill(t, pid, syscall.SIGSTOP)
+		defer kill(t, pid, syscall.SIGCONT)
+		if got := probe(t, a).State; got != pg.ServerRunning {
+			t.Errorf("over the kept session it is %s", got)
 		}
-		defer closeSoon(conn)
-		kill(t, a.guarded().Last().PID, syscall.SIGSTOP)
-		err = writeProbe(t, a, 200*time.Millisecond)
-		kill(t, a.guarded().Last().PID, syscall.SIGCONT)
-		if !errors.Is(err, context.DeadlineExceeded) {
+		if err := writeProbe(t, a, 200*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v, want the deadline", err)
+		}
+	})
+	t.Run("a commit that hangs is seen, though sessions answer", func(t *testing.T) {
+		// commit_delay, which has a commit wait right before it is flushed, stands for a
+		// slow disk.
+		a.write(t, files("commit_delay = 100000", "commit_siblings = 0", "fsync = on"))
+		waitFor(t, "the setting", func() bool { return probe(t, a, "commit_delay").Settings["commit_delay"] != "0" })
+		if got := probe(t, a).State; got != pg.ServerRunning {
+			t.Errorf("it is %s", got)
+		}
+		if err := writeProbe(t, a, 80*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v, want the deadline", err)
+		}
+		if err := writeProbe(t, a, 10*time.Second); err != nil {
+			t.Error(err)
 		}
 	})
 	t.Run("a server that is down", func(t *testing.T) {
