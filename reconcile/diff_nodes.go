@@ -258,6 +258,14 @@ func (d *differ) start(n spec.Node, view NodeView, issued Assignment) {
 	if d.restarting(n, view, issued) || !view.Reachable || state == pg.ServerRunning && !fresh || r.Data.State != pg.DirCluster {
 		return
 	}
+	if issued.Role == RoleStandby && issued.Upstream != nil && state == pg.ServerStopped && unfit(issued, r.Data) {
+		d.add(Step{
+			ID: stepID(StepRewind, n.Name), Kind: StepRewind, Node: n.Name, From: issued.Upstream.Node,
+			Summary: fmt.Sprintf("rewind %s to follow %s", n.Name, issued.Upstream.Node),
+			Reason:  fmt.Sprintf("its data may have what %s has not", issued.Upstream.Node),
+		})
+		return
+	}
 	d.add(Step{
 		ID: stepID(StepStart, n.Name), Kind: StepStart, Node: n.Name,
 		Summary: fmt.Sprintf("start PostgreSQL on %s", n.Name),

@@ -78,7 +78,7 @@ func Track(rec *Record, p Plan) Progress {
 
 // happensByItself are steps that need no effect of the leader, so that they may
 // be over before they were seen to begin.
-var happensByItself = map[StepKind]bool{StepJoin: true, StepStart: true, StepFollow: true}
+var happensByItself = map[StepKind]bool{StepJoin: true, StepStart: true, StepFollow: true, StepFailover: true, StepRewind: true}
 
 // Empty reports whether the progress changes nothing.
 func (p Progress) Empty() bool {

@@ -38,6 +38,15 @@ func settingsFor(c *spec.Cluster, n spec.Node) map[string]string {
 		"password_encryption": "scram-sha-256",
 		// A standby that waits for WAL, or is promoted, looks again at once.
 		"wal_retrieve_retry_interval": "100ms",
+		// A follower, or a primary, that was cut off is let go within seconds: its
+		// slot is free for its next connection.
+		"wal_receiver_timeout": "10s",
+		"wal_sender_timeout":   "10s",
+		// Sessions of clients whose host is gone do not hold locks for hours.
+		"tcp_keepalives_idle":     "10",
+		"tcp_keepalives_interval": "5",
+		"tcp_keepalives_count":    "3",
+		"tcp_user_timeout":        "20000",
 	}
 	// PostgreSQL takes names in any case, and the last of several lines.
 	for _, parameters := range []map[string]string{c.Postgres.Parameters, n.Parameters} {

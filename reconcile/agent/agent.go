@@ -50,6 +50,9 @@ type Answer struct {
 	// Run is the latest run. With a new one, which an operator may have begun after
 	// having mended something, what has failed is tried again at once.
 	Run uint64 `json:"run,omitempty"`
+	// Kept is from where on the primary keeps WAL for each of its slots; empty when that
+	// is not known.
+	Kept map[string]pg.LSN `json:"kept,omitempty"`
 }
 
 // Config says what an Agent is made of. Host is nil on a witness.
@@ -317,7 +320,7 @@ func (a *Agent) turn(ctx context.Context) bool {
 	switch {
 	case act.Kind == reconcile.ActNone:
 		a.succeed()
-		a.lookAgain(ctx, local)
+		a.lookAgain(ctx, assignment, local)
 		return false
 	case act.Kind == reconcile.ActFail:
 		a.fail(act, errors.New(act.Reason))
@@ -331,26 +334,41 @@ func (a *Agent) turn(ctx context.Context) bool {
 // soon is how long after a look one follows when something is about to change by itself.
 const soon = 20 * time.Millisecond
 
-// lookAgain looks soon when a follower is about to catch up, or when the sync set
-// that a server runs has yet to be seen twice.
-func (a *Agent) lookAgain(ctx context.Context, l reconcile.Local) {
-	primary := l.Server.State == pg.ServerRunning && !l.Server.Recovery
-	if primary && l.SyncSince == 0 || trailing(l) && a.again < lookAgainLimit {
-		a.again++
-		time.AfterFunc(soon, func() {
-			if ctx.Err() == nil {
-				a.Kick()
-			}
-		})
+// lookAgain looks soon, a number of times, at what is about to change by itself.
+func (a *Agent) lookAgain(ctx context.Context, assignment reconcile.Assignment, l reconcile.Local) {
+	if !passing(assignment, l) {
+		a.again = 0
 		return
 	}
-	if !trailing(l) {
-		a.again = 0
+	if a.again++; a.again > lookAgainLimit {
+		return
 	}
+	time.AfterFunc(soon, func() {
+		if ctx.Err() == nil {
+			a.Kick()
+		}
+	})
 }
 
-// lookAgainLimit bounds the quick looks at a follower that does not catch up.
+// lookAgainLimit bounds the quick looks at what does not change.
 const lookAgainLimit = 50
+
+// passing reports whether a server is in a state that seldom lasts: a standby is about
+// to connect, or to have read its WAL, a follower to catch up, or the sync set that is
+// in force has yet to be seen by a fresh session.
+func passing(a reconcile.Assignment, l reconcile.Local) bool {
+	switch {
+	case l.Server.State == pg.ServerStarting, l.Server.State == pg.ServerStopping:
+		return true
+	case l.Server.State != pg.ServerRunning:
+		return false
+	case l.Server.Recovery && a.Upstream != nil:
+		return !l.Server.Receiver.Streaming()
+	case l.Server.Recovery:
+		return !l.Server.WALComplete
+	}
+	return l.SyncSince == 0 || trailing(l)
+}
 
 // saw keeps what was seen, and reports it at once when it is news.
 func (a *Agent) saw(local reconcile.Local) {

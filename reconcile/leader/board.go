@@ -39,6 +39,13 @@ func (b *board) put(r reconcile.Report, at time.Time) {
 	}
 }
 
+// report is what a node said last.
+func (b *board) report(node string) reconcile.Report {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.reports[node].report
+}
+
 // wake has the leader look.
 func (b *board) wake() {
 	select {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/reconcile"
 	"github.com/ramhq/ram/spec"
 )
@@ -91,6 +92,19 @@ func (l *Leader) Observed() reconcile.Observed {
 		obs.Pulse = w.pulse(rec, time.Now())
 	}
 	return obs
+}
+
+// Kept is from where on the primary keeps WAL for each of its slots, as it reported last.
+func (l *Leader) Kept() map[string]pg.LSN {
+	b := l.board.Load()
+	if b == nil {
+		return nil
+	}
+	kept := map[string]pg.LSN{}
+	for _, s := range b.report(l.cfg.Store.Record().Primary).Server.Slots {
+		kept[s.Name] = s.RestartLSN
+	}
+	return kept
 }
 
 // Plan is the plan to want from here and now.

@@ -35,6 +35,8 @@ type host struct {
 	// settled is the assignment up to which roles and slots were seen to.
 	settled  uint64
 	advanced time.Time
+	// kept is from where on the primary keeps WAL for its slots.
+	kept map[string]pg.LSN
 	// role is how the replication role was when it was looked at last.
 	role     instance.RoleState
 	roleSeen time.Time
@@ -326,23 +328,37 @@ func (h *host) sawRole(role instance.RoleState) {
 // advanceEvery is how often a standby moves the slots that it keeps for the others.
 const advanceEvery = 10 * time.Second
 
-// advanceSlots lets a standby's slots follow what it has replayed, so that they
-// keep WAL for a while and not for ever.
+// keep takes what the primary's slots keep.
+func (h *host) keep(kept map[string]pg.LSN) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.kept = kept
+}
+
+// advanceSlots lets a standby's slots follow those of the primary, so that whoever
+// becomes the primary has the WAL that the others need and no more. The former
+// primary, which has no slot of its own there, gets what it lacks by a rewind.
 func (h *host) advanceSlots(ctx context.Context, inst *instance.Instance, l reconcile.Local) {
 	h.mu.Lock()
 	due := l.Server.State == pg.ServerRunning && l.Server.Recovery && time.Since(h.advanced) > advanceEvery
+	due = due && len(h.kept) > 0
 	if due {
 		h.advanced = time.Now()
 	}
+	kept := h.kept
 	h.mu.Unlock()
 	if !due {
 		return
 	}
 	for _, s := range l.Server.Slots {
-		if s.Active || s.RestartLSN == 0 || s.RestartLSN >= l.Server.ReplayLSN {
+		to := l.Server.ReplayLSN
+		if least, ok := kept[s.Name]; ok {
+			to = min(to, least)
+		}
+		if s.Active || s.RestartLSN == 0 || s.RestartLSN >= to {
 			continue
 		}
-		if err := inst.AdvanceSlot(ctx, s.Name, l.Server.ReplayLSN); err != nil {
+		if err := inst.AdvanceSlot(ctx, s.Name, to); err != nil {
 			h.log.Debug().Err(err).Str("slot", s.Name).Msg("slot stays where it is")
 		}
 	}

@@ -157,6 +157,14 @@ var errNoLeader = errors.New("no leader is known")
 
 // Report is agent.Upward's: to this ramd when it leads, to the leader otherwise.
 func (l *life) Report(ctx context.Context, r reconcile.Report) (agent.Answer, error) {
+	answer, err := l.report(ctx, r)
+	if err == nil && l.host != nil {
+		l.host.keep(answer.Kept)
+	}
+	return answer, err
+}
+
+func (l *life) report(ctx context.Context, r reconcile.Report) (agent.Answer, error) {
 	if l.leader.Leads() {
 		return l.takeReport(ctx, r)
 	}
@@ -214,6 +222,9 @@ func (l *life) takeReport(ctx context.Context, r reconcile.Report) (agent.Answer
 	}
 	rec = l.machine.Record()
 	answer := agent.Answer{Assignment: rec.Assignments[r.Node], Hold: rec.Pause != nil, Run: rec.LastRun}
+	if r.Server.Recovery {
+		answer.Kept = l.leader.Kept()
+	}
 	if r.Serial == answer.Assignment.Serial && r.Serial > 0 {
 		return answer, nil // nothing that the agent does not hold already
 	}
