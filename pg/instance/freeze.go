@@ -109,20 +109,14 @@ func (r walReading) blocked() bool {
 }
 
 func (f *freezer) freeze(ctx context.Context) error {
-	r, err := f.reconnect(ctx)
-	if err != nil {
+	if still, err := f.stillFrozen(ctx); still || err != nil {
 		return err
-	}
-	if !r.recovery {
-		return ErrNotStandby
-	}
-	if f.stillFrozen(r) {
-		return nil
 	}
 	if err := f.Reload(ctx); err != nil {
 		return err
 	}
-	if r, err = f.awaitEmptied(ctx); err != nil {
+	r, err := f.awaitEmptied(ctx)
+	if err != nil {
 		return err
 	}
 	defer f.resume(ctx)
@@ -136,11 +130,20 @@ func (f *freezer) freeze(ctx context.Context) error {
 	return nil
 }
 
-func (f *freezer) stillFrozen(r walReading) bool {
+// stillFrozen reports whether nothing has changed since the last proof.
+func (f *freezer) stillFrozen(ctx context.Context) (bool, error) {
 	pid, _ := f.postmaster()
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	return r.emptied && r.forkedAfterLoad && r.receiver == 0 && f.frozen.pid == pid && f.frozen.loadedAt.Equal(r.loadedAt)
+	mark := f.frozen
+	f.mu.Unlock()
+	if mark.pid == 0 || mark.pid != pid {
+		return false, nil
+	}
+	r, err := f.reconnect(ctx)
+	if err != nil {
+		return false, err
+	}
+	return r.recovery && r.emptied && r.forkedAfterLoad && r.receiver == 0 && mark.loadedAt.Equal(r.loadedAt), nil
 }
 
 // reconnect opens a fresh session and has a first look through it.
@@ -168,6 +171,9 @@ func (f *freezer) awaitEmptied(ctx context.Context) (walReading, error) {
 		r, err := f.reconnect(ctx)
 		if err != nil {
 			return r, err
+		}
+		if !r.recovery {
+			return r, ErrNotStandby
 		}
 		if r.emptied && r.forkedAfterLoad {
 			return r, nil
@@ -330,9 +336,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// closeSoon ends a session, and does not wait for a server that hangs.
+// closeSoon ends a session, and does not wait until the server has ended it too.
 func closeSoon(conn *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
 	_ = conn.Close(ctx)
 }

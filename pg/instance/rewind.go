@@ -167,11 +167,12 @@ func (i *Instance) runRewind(ctx context.Context, o RewindOptions) error {
 			"-D", i.cfg.DataDir, "--source-server=" + o.conninfo().String(), "--progress", "--no-ensure-shutdown",
 		},
 		line: func(text string) bool {
-			if strings.Contains(text, "need to copy") {
+			copied := reportProgress(text, o.Progress)
+			if !begun && (copied || strings.Contains(text, "need to copy")) {
 				begun = true // it says so right before its first change
 				i.step("rewinding")
 			}
-			return !reportProgress(text, o.Progress) && isComplaint(text)
+			return !copied && isComplaint(text)
 		},
 	})
 	switch {
