@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/spec"
@@ -146,8 +147,14 @@ func (d *differ) silent(n spec.Node, view NodeView) {
 		d.block(n.Name, "ramd on node %s does not answer: see whether its host and ramd are up", n.Name)
 		return
 	}
-	d.block(n.Name, "ramd on node %s has not reported to this leader yet", n.Name)
+	if view.Silent >= firstReport {
+		d.block(n.Name, "ramd on node %s has not reported to this leader yet", n.Name)
+	}
 }
+
+// firstReport is how long a new leader may not have heard of a node without that
+// meaning anything.
+const firstReport = 3 * time.Second
 
 // wrongData is why a data directory is not to be touched (S6); empty when it is ours.
 func wrongData(n spec.Node, view NodeView, id pg.SystemID) string {

@@ -22,6 +22,38 @@ type pulse struct {
 	mu     sync.Mutex // guards what follows
 	heard  map[string]heardBeat
 	barred uint64 // no term below it is confirmed
+	// ticked is when this process was last seen to run, awake since when it has done so
+	// without a longer pause.
+	ticked, awake time.Time
+}
+
+const (
+	tickInterval = 50 * time.Millisecond
+	longestPause = 4 * tickInterval
+)
+
+// run notes that this process runs. One that was stopped, or got no CPU, has heard
+// nobody for that long, which says nothing of the others.
+func (p *pulse) run(ctx context.Context) error {
+	ticker := time.NewTicker(tickInterval)
+	defer ticker.Stop()
+	for {
+		p.tick(time.Now())
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+func (p *pulse) tick(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now.Sub(p.ticked) > longestPause {
+		p.awake = now
+	}
+	p.ticked = now
 }
 
 type heardBeat struct {
@@ -29,7 +61,10 @@ type heardBeat struct {
 	lsn pg.LSN
 }
 
-func newPulse() *pulse { return &pulse{began: time.Now(), heard: map[string]heardBeat{}} }
+func newPulse() *pulse {
+	now := time.Now()
+	return &pulse{began: now, ticked: now, awake: now, heard: map[string]heardBeat{}}
+}
 
 // bar has this voter confirm no earlier term any more.
 func (p *pulse) bar(term uint64) {
@@ -50,14 +85,18 @@ func (p *pulse) take(b reconcile.Beat, known uint64) uint64 {
 	return known
 }
 
-// since is the time since a node's last beat, or since this process began.
+// since is the time in which this process ran and heard no beat of a node.
 func (p *pulse) since(node string) (time.Duration, pg.LSN) {
+	now := time.Now()
+	p.tick(now)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if h, ok := p.heard[node]; ok {
-		return time.Since(h.at), h.lsn
+	h := p.heard[node]
+	from := p.awake
+	if h.at.After(from) {
+		from = h.at
 	}
-	return time.Since(p.began), 0
+	return now.Sub(from), h.lsn
 }
 
 // limits are the times of the spec in force, or of the one that ramd was started with.
