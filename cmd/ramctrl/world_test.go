@@ -116,10 +116,35 @@ func (w *world) obey(a reconcile.Assignment) {
 	for _, name := range a.Slots {
 		r.Server.Slots = append(r.Server.Slots, pg.Slot{Name: name, Active: true, WALStatus: "reserved"})
 	}
+	r.Server.WALComplete = true
+	if a.Role == reconcile.RolePrimary {
+		r.Launched, r.SyncSince = a.Serial, worldLSN
+		r.Server.Senders = w.senders(a.Node)
+	}
 	if a.Upstream != nil {
 		r.Server.Receiver = &pg.WALReceiver{Status: "streaming", Host: a.Upstream.Host, Port: a.Upstream.Port, Slot: a.Upstream.Slot, Timeline: 1}
 	}
 	w.obs.Nodes[a.Node] = view
+}
+
+// senders are the standbys that follow a node.
+func (w *world) senders(upstream string) []pg.WALSender {
+	var list []pg.WALSender
+	for _, name := range slices.Sorted(maps.Keys(w.rec.Assignments)) {
+		if up := w.rec.Assignments[name].Upstream; up != nil && up.Node == upstream {
+			list = append(list, pg.WALSender{Application: pg.ApplicationName(name), State: "streaming", SentLSN: worldLSN, FlushLSN: worldLSN, ReplayLSN: worldLSN})
+		}
+	}
+	return list
+}
+
+// leaves has the primary lose a follower.
+func (w *world) leaves(node string) {
+	view := w.obs.Nodes[w.rec.Primary]
+	view.Report.Server.Senders = slices.DeleteFunc(view.Report.Server.Senders, func(s pg.WALSender) bool {
+		return s.Application == pg.ApplicationName(node)
+	})
+	w.obs.Nodes[w.rec.Primary] = view
 }
 
 // change makes the world differ from what it should be. Arguments are in the
@@ -135,6 +160,10 @@ func (w *world) change(what string) error {
 	need := map[string]int{"size": 2, "drift": 5, "pending": 2, "problem": 2}[verb]
 	if len(parts) < need {
 		return fmt.Errorf("%s: needs %d parts", what, need)
+	}
+	switch verb {
+	case "gone", "stopped", "adrift", "wiped", "foreign", "stranger", "lost":
+		w.leaves(parts[0])
 	}
 	switch verb {
 	case "silent": // its ramd does not answer

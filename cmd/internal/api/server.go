@@ -34,6 +34,11 @@ type Backend interface {
 	Ask(ctx context.Context, cause reconcile.Cause, r NodesRequest) (RunStarted, error)
 	Pause(ctx context.Context, paused bool, r PauseRequest) error
 	Credentials(ctx context.Context) (Credentials, error)
+	// Preflight tells what Failover would come to now. Verdict of event zero is the
+	// latest choice of a primary, or the one that is being made.
+	Preflight(ctx context.Context, cause reconcile.OpenReason, r FailoverRequest) (reconcile.Preflighted, error)
+	Failover(ctx context.Context, cause reconcile.OpenReason, r FailoverRequest) (FailoverAnswer, error)
+	Verdict(ctx context.Context, event uint64) (reconcile.Choice, error)
 
 	// Info, Stop and Health are about the ramd that is asked.
 	Info(ctx context.Context) (Info, error)
@@ -131,15 +136,18 @@ func (s *Server) Handler() http.Handler {
 	leader("POST /resume", body(func(ctx context.Context, r PauseRequest) (struct{}, error) {
 		return struct{}{}, b.Pause(ctx, false, r)
 	}))
+	leader("GET /preflight/{cause}", s.preflight)
+	leader("GET /verdicts/{event}", s.verdict)
+	for _, cause := range []reconcile.OpenReason{reconcile.OpenFailover, reconcile.OpenSwitchover} {
+		leader("POST /"+string(cause), s.failover(cause))
+	}
 	local("GET /info", read(b.Info))
 	local("POST /stop", body(func(ctx context.Context, r StopRequest) (struct{}, error) {
 		return struct{}{}, b.Stop(ctx, r)
 	}))
-	for _, method := range []string{"switchover", "failover", "backup"} {
-		local("POST /"+method, func(*http.Request) (any, error) {
-			return nil, Errorf(http.StatusNotImplemented, "%s is not built yet in this version of ram", method)
-		})
-	}
+	local("POST /backup", func(*http.Request) (any, error) {
+		return nil, Errorf(http.StatusNotImplemented, "backup is not built yet in this version of ram")
+	})
 	s.health(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		WriteError(w, Errorf(http.StatusNotFound, "no such path: %s", r.URL.Path))

@@ -93,6 +93,7 @@ type app struct {
 // pace is how often and for how long commands look again.
 type pace struct {
 	poll     time.Duration // between two looks at a run
+	phase    time.Duration // between two looks at a failover
 	redraw   time.Duration // between two status --watch
 	report   time.Duration // between two progress lines when there is no terminal
 	patience time.Duration // how long a problem may last before apply gives up on it
@@ -102,7 +103,7 @@ type pace struct {
 
 func realPace() pace {
 	return pace{
-		poll: 200 * time.Millisecond, redraw: time.Second, report: 10 * time.Second,
+		poll: 200 * time.Millisecond, phase: 50 * time.Millisecond, redraw: time.Second, report: 10 * time.Second,
 		patience: 15 * time.Second, election: 3 * time.Second, wait: 20 * time.Second,
 	}
 }

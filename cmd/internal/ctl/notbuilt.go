@@ -12,10 +12,7 @@ import (
 // scripts written for a later version get a clear answer.
 func (a *app) notBuiltCommands() []*cobra.Command {
 	verbs := []struct{ name, does string }{
-		{"switchover", "Move the primary to another node"},
-		{"failover", "Promote a standby when the primary is lost"},
 		{"backup", "Take and restore backups"},
-		{"explain", "Explain a decision of the cluster"},
 	}
 	var commands []*cobra.Command
 	for _, verb := range verbs {

@@ -30,6 +30,8 @@ var participles = map[reconcile.StepKind]string{
 	reconcile.StepStart:     "starting",
 	reconcile.StepRestart:   "restarting",
 	reconcile.StepFollow:    "connecting to its upstream",
+	reconcile.StepFailover:  "changing its role",
+	reconcile.StepRewind:    "rewinding its data",
 	reconcile.StepRetire:    "retiring",
 	reconcile.StepLeave:     "leaving",
 }

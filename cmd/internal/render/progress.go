@@ -19,6 +19,8 @@ type ProgressConfig struct {
 	Live bool
 	// Size is that of the terminal, in characters; nil or zeros when unknown.
 	Size func() (width, height int)
+	// Title is what the last line calls what goes on; empty means the run's number.
+	Title string
 	// Every is the time between two lines about the same long step when Live is not set.
 	Every time.Duration
 }
@@ -151,7 +153,11 @@ func (p *Progress) current(answer api.RunAnswer) []string {
 		lines = append(lines, style.Bad("!    ")+" "+trouble.text)
 	}
 	lines = p.fit(lines)
-	return append(lines, style.Faint(fmt.Sprintf("run %d: %d of %s", answer.Run.ID, done, count(all, "step"))+took(answer.Elapsed)))
+	title := p.config.Title
+	if title == "" {
+		title = fmt.Sprintf("run %d", answer.Run.ID)
+	}
+	return append(lines, style.Faint(fmt.Sprintf("%s: %d of %s", title, done, count(all, "step"))+took(answer.Elapsed)))
 }
 
 // fit keeps the lines within the height of the terminal.

@@ -28,8 +28,11 @@ func Status(w io.Writer, s reconcile.Status, style Style) error {
 func statusHeading(out *strings.Builder, s reconcile.Status, style Style) {
 	fmt.Fprintf(out, "Cluster %s  %s\n", style.Bold(s.Cluster), statusVerdict(s, style))
 	primary := "none"
-	if s.Primary != "" {
+	switch {
+	case s.Primary != "":
 		primary = fmt.Sprintf("%s (term %d, timeline %d)", s.Primary, s.Term, s.Timeline)
+	case s.Opening != nil:
+		primary = style.Bad("NONE") + fmt.Sprintf(" (term %d is open)", s.Term)
 	}
 	leader := s.Raft.Leader
 	if leader == "" {
@@ -41,10 +44,15 @@ func statusHeading(out *strings.Builder, s reconcile.Status, style Style) {
 	}
 	fmt.Fprintf(out, "  primary %s   raft leader %s, %s, %s   revision %d\n\n",
 		primary, leader, count(len(s.Raft.Voters), "voter"), quorum, s.Revision)
+	statusOpening(out, s, style)
 }
 
 func statusVerdict(s reconcile.Status, style Style) string {
 	switch {
+	case s.Paused && s.Opening != nil:
+		return style.Bad("NO PRIMARY, and paused: the cluster decides nothing until ramctrl resume")
+	case s.Opening != nil:
+		return style.Bad("NO PRIMARY: writes stop until term " + strconv.FormatUint(s.Term, 10) + " has one")
 	case s.Paused:
 		return style.Notice("paused: the cluster decides nothing until ramctrl resume")
 	case s.Converged:

@@ -27,6 +27,7 @@ var stepWords = map[reconcile.StepKind]struct{ going, ended string }{
 	reconcile.StepStart:     {"starting PostgreSQL", "started"},
 	reconcile.StepRestart:   {"restarting PostgreSQL", "restarted"},
 	reconcile.StepFollow:    {"connecting to its upstream", "streams"},
+	reconcile.StepRewind:    {"rewinding its data", "rewound"},
 	reconcile.StepRetire:    {"stopping PostgreSQL, setting its data aside", "stopped, its data set aside"},
 	reconcile.StepLeave:     {"leaving the cluster", "left the cluster"},
 }

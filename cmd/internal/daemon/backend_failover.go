@@ -1,0 +1,103 @@
+package daemon
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ramhq/ram/cmd/internal/api"
+	"github.com/ramhq/ram/reconcile"
+)
+
+// Preflight is api.Backend's.
+func (b backend) Preflight(_ context.Context, cause reconcile.OpenReason, r api.FailoverRequest) (reconcile.Preflighted, error) {
+	l, err := b.now()
+	if err != nil {
+		return reconcile.Preflighted{}, err
+	}
+	return l.preflight(l.machine.Record(), cause, r)
+}
+
+func (l *life) preflight(rec *reconcile.Record, cause reconcile.OpenReason, r api.FailoverRequest) (reconcile.Preflighted, error) {
+	if !l.leader.Informed() {
+		return reconcile.Preflighted{}, api.Errorf(http.StatusServiceUnavailable, "the leader was elected just now and has not heard of every node yet: try again in a few seconds")
+	}
+	return reconcile.Preflight(rec, l.leader.Observed(), cause, r.To, r.AcceptLoss), nil
+}
+
+// Failover is api.Backend's. It opens a term when nothing speaks against it; the
+// leader's loop does the rest.
+func (b backend) Failover(ctx context.Context, cause reconcile.OpenReason, r api.FailoverRequest) (api.FailoverAnswer, error) {
+	l, err := b.now()
+	if err != nil {
+		return api.FailoverAnswer{}, err
+	}
+	rec := l.machine.Record()
+	if r.Term != nil && *r.Term != rec.Term {
+		return api.FailoverAnswer{}, api.Errorf(http.StatusConflict, "term %d is over, it is term %d now: look at ramctrl status, and ask again if it is still wanted", *r.Term, rec.Term)
+	}
+	p, err := l.preflight(rec, cause, r)
+	if err != nil {
+		return api.FailoverAnswer{}, err
+	}
+	if p.Refused() {
+		return api.FailoverAnswer{}, api.Errorf(http.StatusConflict, "%s", strings.Join(p.Refusals, "; "))
+	}
+	open := reconcile.OpenFor(rec, l.leader.Observed(), cause, r.To, r.AcceptLoss)
+	after, err := l.ledger().propose(ctx, reconcile.Command{At: time.Now().UTC(), By: r.By, Open: open})
+	if err != nil {
+		return api.FailoverAnswer{}, err
+	}
+	push := l.push(context.WithoutCancel(ctx)) // the request may be over before it has arrived
+	for _, a := range open.Assign {
+		push(a.Node, a.Assignment)
+	}
+	return api.FailoverAnswer{Term: after.Term, Deposed: open.Opening.Deposed, Target: p.To, Event: after.LastEvent, Preflight: p}, nil
+}
+
+// Verdict is api.Backend's.
+func (b backend) Verdict(_ context.Context, event uint64) (reconcile.Choice, error) {
+	l, err := b.now()
+	if err != nil {
+		return reconcile.Choice{}, err
+	}
+	rec := l.machine.Record()
+	if event == 0 && rec.Opening != nil {
+		in := reconcile.FailoverInputOf(rec, l.leader.Observed())
+		return reconcile.Choice{At: time.Now().UTC(), Input: in, Verdict: reconcile.Failover(in)}, nil
+	}
+	if c, ok := verdictOf(rec, event); ok {
+		return c, nil
+	}
+	return reconcile.Choice{}, api.Errorf(http.StatusNotFound, "%s", noVerdict(rec, event))
+}
+
+// verdictOf is the choice that an event tells of, or that ended what it began.
+func verdictOf(rec *reconcile.Record, event uint64) (reconcile.Choice, bool) {
+	if n := len(rec.Verdicts); event == 0 && n > 0 {
+		return rec.Verdicts[n-1], true
+	}
+	opens := false
+	for _, e := range rec.Events {
+		opens = opens || e.Seq == event && e.Kind == reconcile.EventFailover
+	}
+	for _, c := range rec.Verdicts {
+		if c.Event == event && event > 0 || opens && c.Event > event {
+			return c, true
+		}
+	}
+	return reconcile.Choice{}, false
+}
+
+func noVerdict(rec *reconcile.Record, event uint64) string {
+	if len(rec.Verdicts) == 0 {
+		return "no primary has been chosen yet: the first one is the first node of the spec"
+	}
+	var known []string
+	for _, c := range rec.Verdicts {
+		known = append(known, strconv.FormatUint(c.Event, 10))
+	}
+	return "event " + strconv.FormatUint(event, 10) + " is not about the choice of a primary, or is too long ago: name one of " + strings.Join(known, ", ")
+}
