@@ -178,6 +178,18 @@ func (s session) mustWork() {
 	}
 }
 
+func (s session) mustBeCut() {
+	s.t.Helper()
+	if _, err := s.ask("SELECT 'works'"); err == nil {
+		s.t.Errorf("the session with PostgreSQL on node %s goes on", s.node)
+	}
+}
+
+// nodeState is the condition that a node is in a state.
+func nodeState(node string, want reconcile.NodeState) cluster.Condition {
+	return func(s reconcile.Status) error { return stateIs(s, node, want) }
+}
+
 func TestClusterOutlivesItsDaemons(t *testing.T) {
 	t.Parallel()
 	c := applied(t, threeNodes)
@@ -205,7 +217,7 @@ func TestClusterOutlivesItsDaemons(t *testing.T) {
 			}
 		})
 	}
-	c.Part("a minority says so, changes nothing, and leaves PostgreSQL alone", func(t *testing.T) {
+	c.Part("a minority says so, changes nothing, and ends its primary when the lease is over", func(t *testing.T) {
 		s := openSession(t, c, "a")
 		c.Stop("b", "c")
 		c.Await("node a says that there is no quorum", func(s reconcile.Status) error {
@@ -224,14 +236,14 @@ func TestClusterOutlivesItsDaemons(t *testing.T) {
 		if r := c.Ctl("health"); r.Code != 1 {
 			t.Errorf("health without a quorum: %s", r)
 		}
-		s.mustWork()
+		c.Await("PostgreSQL on a is ended by its guard", nodeState("a", reconcile.NodeStopped))
+		s.mustBeCut()
 		c.Start("b", "c")
 		c.SetSpec(threeNodes.String())
 		c.CheckHealthy()
 		if s, _ := c.Status(); s.Revision != 1 || s.Paused {
 			t.Errorf("revision %d, paused %t after the refusals", s.Revision, s.Paused)
 		}
-		s.mustWork()
 	})
 	c.Part("ramd stop --postgres stops both, and both come back", func(t *testing.T) {
 		for _, name := range []string{"b", "a"} { // a standby, and the primary

@@ -143,6 +143,8 @@ func (d *Daemon) liveOnce(ctx context.Context, l *life) error {
 		if stopErr := l.host.stopServer(stopCtx); stopErr != nil {
 			return errors.Join(err, fmt.Errorf("stop PostgreSQL: %w", stopErr))
 		}
+	case l.host != nil && l.withoutLease():
+		l.host.release(context.WithoutCancel(ctx))
 	}
 	return err
 }
@@ -220,11 +222,25 @@ func (a access) AdminToken() string {
 
 type forward struct{ *Daemon }
 
-// Leads is api.Forwarder's.
+// Leads is api.Forwarder's. A leader that has just begun answers operators when it
+// has heard what there is to know, which takes a moment.
 func (f forward) Leads() bool {
 	l := f.life.Load()
-	return l != nil && l.Leads()
+	if l == nil {
+		return false
+	}
+	for deadline := time.Now().Add(informedWithin); l.Leads(); time.Sleep(informedPoll) {
+		if l.leader.Informed() || time.Now().After(deadline) {
+			return true
+		}
+	}
+	return false
 }
+
+const (
+	informedWithin = 2 * time.Second
+	informedPoll   = 10 * time.Millisecond
+)
 
 // Forward is api.Forwarder's.
 func (f forward) Forward(w http.ResponseWriter, r *http.Request) bool {

@@ -267,13 +267,41 @@ func (l *life) keepTokens(ctx context.Context) error {
 // Leads is api.Forwarder's.
 func (l *life) Leads() bool { return l.leader.Leads() }
 
+// awaitLeader is where the leader's API is. While leadership changes there is none for
+// a moment, which is waited for.
+func (l *life) awaitLeader(ctx context.Context) (string, bool) {
+	ctx, cancel := context.WithTimeout(ctx, leaderWithin)
+	defer cancel()
+	for {
+		changed := l.store.Changed()
+		name, _, known := l.store.Leader()
+		if addr, ok := l.leaderAddress(); ok && known && (name != l.start.node.Name || l.Leads()) {
+			return addr, true
+		}
+		select {
+		case <-changed:
+		case <-time.After(leaderPoll):
+		case <-ctx.Done():
+			return "", false
+		}
+	}
+}
+
+const (
+	leaderWithin = 3 * time.Second
+	leaderPoll   = 50 * time.Millisecond
+)
+
 // forwarded marks a request that has been sent on once.
 const forwarded = "X-Ram-Forwarded"
 
 // Forward is api.Forwarder's.
 func (l *life) Forward(w http.ResponseWriter, r *http.Request) bool {
-	addr, ok := l.leaderAddress()
-	if !ok || r.Header.Get(forwarded) != "" {
+	if r.Header.Get(forwarded) != "" {
+		return false
+	}
+	addr, ok := l.awaitLeader(r.Context())
+	if !ok {
 		return false
 	}
 	proxy := httputil.ReverseProxy{

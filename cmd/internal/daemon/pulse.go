@@ -12,6 +12,7 @@ import (
 	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/reconcile"
 	"github.com/ramhq/ram/reconcile/agent"
+	"github.com/ramhq/ram/spec"
 )
 
 // pulse is what a ramd knows of the primary as a voter. All times are of its own
@@ -106,6 +107,22 @@ func (l *life) limits() agent.Limits {
 		f = c.Failover
 	}
 	return agent.Limits{Detect: f.Detect.Std(), Lease: f.Lease.Std()}
+}
+
+// withoutLease reports whether safety rests on promises alone, so that PostgreSQL may
+// go on when its ramd is stopped in order. In async mode the lease is what keeps two
+// primaries apart, and a stopped ramd has to be back before it ends.
+func (l *life) withoutLease() bool {
+	rec := l.machine.Record()
+	if rec.Spec == nil || rec.Primary != l.start.node.Name || rec.Opening != nil {
+		return false
+	}
+	for _, s := range rec.Sync.Sets() {
+		if s.K == 0 {
+			return false
+		}
+	}
+	return rec.Spec.Replication.Mode == spec.ModeQuorum
 }
 
 // takeBeat is a voter's side of a beat. A voter that has just started confirms
