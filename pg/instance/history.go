@@ -2,6 +2,7 @@ package instance
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -62,4 +63,31 @@ func lastSwitch(history string) (pg.LSN, error) {
 		last = at
 	}
 	return last, nil
+}
+
+// dropReserved removes the histories that ReserveTimelines has made. A promotion that
+// was cut short leaves them, and a standby that starts would take the newest for
+// the timeline to follow, and never come up.
+func dropReserved(dataDir string) error {
+	dir := filepath.Join(dataDir, "pg_wal")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		path := filepath.Join(dir, entry.Name())
+		if filepath.Ext(path) != ".history" {
+			continue
+		}
+		text, _, err := readFile(path)
+		if err != nil {
+			return err
+		}
+		if string(text) == reservedHistory {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

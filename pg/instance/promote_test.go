@@ -103,6 +103,23 @@ func TestPromotionThatWasCutShortIsRepeated(t *testing.T) {
 	}
 }
 
+func TestStandbyWhosePromotionWasReservedAndNotDoneStartsAgain(t *testing.T) {
+	_, b := pair(t)
+	if err := b.ReserveTimelines(4); err != nil {
+		t.Fatal(err)
+	}
+	crash(t, b)
+	b.start(t)
+	waitFor(t, "streaming", func() bool { return probe(t, b).Receiver.Streaming() })
+	if err := b.ReserveTimelines(4); err != nil {
+		t.Fatal(err)
+	}
+	promote(t, b)
+	if got := probe(t, b).Timeline; got != 4 {
+		t.Errorf("timeline %d", got)
+	}
+}
+
 func TestPromotionOfAServerThatDoesNotRun(t *testing.T) {
 	n := newPrimary(t)
 	wantError(t, n.Promote(t.Context()), nil, "promote")

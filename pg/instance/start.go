@@ -52,6 +52,9 @@ func (i *Instance) Start(ctx context.Context, o StartOptions) error {
 	if err := i.checkStartable(ctx); err != nil {
 		return err
 	}
+	if err := dropReserved(i.cfg.DataDir); err != nil {
+		return fmt.Errorf("remove what an interrupted promotion left: %w", err)
+	}
 	logged := fileSize(i.LogFile())
 	if o.Lease > 0 {
 		o.Lease = max(1, o.Lease-time.Since(begin))
