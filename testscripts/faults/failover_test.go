@@ -1,0 +1,78 @@
+package faults
+
+import (
+	"syscall"
+	"testing"
+)
+
+// TestFaultsFailover does one thing to the primary after the other. After each there
+// is another primary that takes writes, nothing that was acknowledged is lost, there
+// were never two primaries, and the old one follows the new one in the end.
+func TestFaultsFailover(t *testing.T) {
+	c := formed(t)
+	for _, f := range []struct {
+		rule   string
+		strike func(primary string)
+	}{
+		{"postmaster killed", c.KillPostmaster},
+		{"everything on the host killed", c.KillHost},
+		{"host cut off", func(p string) { c.Net.Cut(p) }},
+		{"host without power", func(p string) { c.Net.Cut(p); c.KillHost(p) }},
+		{"everything on the host frozen, and thawed", func(p string) { c.Host(p).StopAll() }},
+		{"host cut off from the others, not from clients", func(p string) { c.Net.Split([]string{p}, c.Others(p)) }},
+		{"host hears the others and is not heard", func(p string) {
+			for _, other := range c.Others(p) {
+				c.Net.CutOneWay(p, other)
+			}
+		}},
+		{"host is heard and does not hear the others", func(p string) {
+			for _, other := range c.Others(p) {
+				c.Net.CutOneWay(other, p)
+			}
+		}},
+		{"postmaster frozen", func(p string) { c.must(syscall.Kill(c.Postmaster(p), syscall.SIGSTOP)) }},
+	} {
+		c.Part(f.rule, func(t *testing.T) {
+			old := c.Primary()
+			watch := c.Watch(Pace{})
+			c.AwaitAcknowledged(watch.Writer, 20)
+			f.strike(old)
+			c.AwaitNewPrimary(old)
+			c.AwaitAcknowledged(watch.Writer, 20)
+			c.Mend()
+			watch.Check()
+		})
+	}
+}
+
+func TestFaultsLeaderAndPrimaryCutOffTogether(t *testing.T) {
+	c := formed(t)
+	watch := c.Watch(Pace{})
+	c.AwaitAcknowledged(watch.Writer, 20)
+	if !c.PutLeaderBesidePrimary() {
+		t.Fatalf("the Raft leader is never on the primary's host\n%s", c.Picture())
+	}
+	old := c.Primary()
+	c.Net.Cut(old)
+	c.AwaitNewPrimary(old)
+	c.AwaitAcknowledged(watch.Writer, 20)
+	c.Mend()
+	watch.Check()
+}
+
+func TestFaultsSwitchover(t *testing.T) {
+	c := formed(t)
+	watch := c.Watch(Pace{})
+	c.AwaitAcknowledged(watch.Writer, 20)
+	for _, to := range c.Others(c.Primary()) {
+		if r := c.Ctl("switchover", "--to", to, "--auto-approve"); r.Code != 0 {
+			t.Fatalf("switchover: %s\n%s", r, c.Picture())
+		}
+		if got := c.Primary(); got != to {
+			t.Fatalf("the primary is %s after a switchover to %s", got, to)
+		}
+		c.AwaitAcknowledged(watch.Writer, 20)
+		c.AwaitConverged()
+	}
+	watch.Check()
+}
