@@ -119,7 +119,7 @@ func (f *preflight) checkCause() {
 	case f.p.Cause == OpenSwitchover && f.acceptLoss:
 		f.refuse("a switchover loses nothing: leave --accept-data-loss out")
 	case f.p.Cause == OpenFailover && o != nil && !f.changes(*o):
-		f.refuse("term %d is open already, and this would change nothing: see ramctrl status for what it waits for", f.rec.Term)
+		f.refuse("term %d is open already: only --to or --accept-data-loss would change anything, and ramctrl status says what it waits for", f.rec.Term)
 	case f.p.Cause == OpenFailover && o == nil && primary.Running() && !primary.Report.Server.Recovery:
 		f.warn("node %s answers and takes writes: ramctrl switchover hands over in order", f.p.Primary)
 	}

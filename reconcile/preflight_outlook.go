@@ -32,6 +32,9 @@ func (f *preflight) foresee() {
 	}
 	f.checkChosen(v.Choose)
 	f.p.Clients = fmt.Sprintf("sessions on %s end, and writes fail or wait until %s takes them", f.p.Primary, v.Choose)
+	if f.p.Open {
+		f.p.Clients = fmt.Sprintf("writes, which fail or wait now, go on when %s takes them", v.Choose)
+	}
 }
 
 // whyAgain is why the old primary would be taken: not because its server has ended,
@@ -139,6 +142,9 @@ func (f *preflight) loss(in FailoverInput, v Verdict) *Loss {
 		return &Loss{Bytes: bytes, AtMost: true, Text: fmt.Sprintf("at most %s of WAL: %s was shut down in order", known.Human(), f.p.Primary)}
 	case old.Running():
 		return &Loss{Bytes: bytes, Text: fmt.Sprintf("%s of WAL as of now, and what %s writes until it is stopped", known.Human(), f.p.Primary)}
+	}
+	if known == 0 {
+		return &Loss{Text: fmt.Sprintf("all that %s is known to have written is there; what it wrote after it was last heard, nobody knows", f.p.Primary)}
 	}
 	return &Loss{Bytes: bytes, Text: fmt.Sprintf("%s of WAL that %s is known to have written, and what it wrote after it was last heard, which nobody knows", known.Human(), f.p.Primary)}
 }

@@ -240,7 +240,7 @@ func TestPreflight(t *testing.T) {
 		},
 		{
 			name: "without a sync set the primary alone has everything", spec: "a b c", seen: "a silent", ask: "failover", prepare: noSync,
-			want: []string{"; with --accept-data-loss node b would become the primary, and may lose: 0 B of WAL that a is known to have written, and what it wrote after it was last heard, which nobody knows"},
+			want: []string{"; with --accept-data-loss node b would become the primary, and may lose: all that a is known to have written is there; what it wrote after it was last heard, nobody knows"},
 		},
 		{
 			name: "nor is it left in order", spec: "a b c", ask: "switchover", prepare: noSync,
@@ -257,14 +257,14 @@ func TestPreflight(t *testing.T) {
 			name: "degraded, writes may be lost", spec: "a b c", seen: "a silent", ask: "failover", prepare: degrading,
 			want: []string{
 				"a -> b",
-				"lost: 0 B of WAL that a is known to have written, and what it wrote after it was last heard, which nobody knows",
+				"lost: all that a is known to have written is there; what it wrote after it was last heard, nobody knows",
 			},
 		},
 		{
 			name: "async mode bounds the loss", spec: "a b c; async", seen: "a silent", ask: "failover",
 			want: []string{
 				"a -> b",
-				"lost: 0 B of WAL that a is known to have written, and what it wrote after it was last heard, which nobody knows",
+				"lost: all that a is known to have written is there; what it wrote after it was last heard, nobody knows",
 			},
 		},
 		{
@@ -295,7 +295,7 @@ func TestPreflight(t *testing.T) {
 		},
 		{
 			name: "an open term is not opened again", spec: "a b c", seen: "a silent", ask: "failover", prepare: open,
-			want: []string{"no: term 2 is open already, and this would change nothing: see ramctrl status for what it waits for"},
+			want: []string{"no: term 2 is open already: only --to or --accept-data-loss would change anything, and ramctrl status says what it waits for"},
 		},
 		{
 			name: "an open term can be given a node", spec: "a b c", seen: "a silent", ask: "failover to c", prepare: open,
@@ -305,7 +305,7 @@ func TestPreflight(t *testing.T) {
 			name: "an open term can be given the word on losses", spec: "a b c", seen: "a silent; b silent", ask: "failover lossy", prepare: open,
 			want: []string{
 				"a -> c",
-				"lost: 0 B of WAL that a is known to have written, and what it wrote after it was last heard, which nobody knows",
+				"lost: all that a is known to have written is there; what it wrote after it was last heard, nobody knows",
 				"mind: commits are to wait for 1 of the standbys, and 0 would follow c as it looks now: writes wait until more do",
 			},
 		},

@@ -72,6 +72,9 @@ func statusWarnings(rec *Record, obs Observed, raft RaftStatus) []string {
 	if off := guaranteeOff(rec); off != "" {
 		list = append(list, off)
 	}
+	if wait := writesWait(rec, obs); wait != "" && raft.HasQuorum {
+		list = append(list, wait)
+	}
 	return list
 }
 
@@ -87,4 +90,22 @@ func guaranteeOff(rec *Record) string {
 		return "THE GUARANTEE IS OFF: commits wait for no standby (when_short is degrade), so that the loss of the primary may lose acknowledged writes; it is back on when enough standbys have caught up"
 	}
 	return "THE GUARANTEE IS NOT ON YET: commits wait for no standby, so that acknowledged writes are on the primary alone until enough standbys have caught up"
+}
+
+// writesWait says that commits wait for standbys that are not there.
+func writesWait(rec *Record, obs Observed) string {
+	set := rec.Sync.Target()
+	if set.K == 0 || !obs.Nodes[rec.Primary].Running() {
+		return ""
+	}
+	there := 0
+	for _, member := range set.Members {
+		if obs.Nodes[member].StreamingFrom(rec.Assignments[member].Upstream) {
+			there++
+		}
+	}
+	if there >= set.K {
+		return ""
+	}
+	return fmt.Sprintf("WRITES WAIT: commits wait for %d of %s, and %d of them receive", set.K, strings.Join(set.Members, ", "), there)
 }

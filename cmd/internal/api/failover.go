@@ -35,6 +35,13 @@ type FailoverAnswer struct {
 	Preflight reconcile.Preflighted `json:"preflight"`
 }
 
+// VerdictAnswer is a choice of a primary, and the event that tells why its term was
+// opened; nil when that is too long ago.
+type VerdictAnswer struct {
+	reconcile.Choice
+	Opened *reconcile.Event `json:"opened,omitempty"`
+}
+
 // latestVerdict asks for the choice that was made last, or is being made.
 const latestVerdict = "latest"
 
@@ -90,10 +97,10 @@ func (c *Client) Failover(ctx context.Context, cause reconcile.OpenReason, reque
 
 // Verdict is the choice of a primary that an event tells of; event zero is the
 // latest, or the one that is being made.
-func (c *Client) Verdict(ctx context.Context, event uint64) (reconcile.Choice, error) {
+func (c *Client) Verdict(ctx context.Context, event uint64) (VerdictAnswer, error) {
 	which := latestVerdict
 	if event > 0 {
 		which = strconv.FormatUint(event, 10)
 	}
-	return get[reconcile.Choice](ctx, c, "/verdicts/"+which)
+	return get[VerdictAnswer](ctx, c, "/verdicts/"+which)
 }

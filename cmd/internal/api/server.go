@@ -38,7 +38,7 @@ type Backend interface {
 	// latest choice of a primary, or the one that is being made.
 	Preflight(ctx context.Context, cause reconcile.OpenReason, r FailoverRequest) (reconcile.Preflighted, error)
 	Failover(ctx context.Context, cause reconcile.OpenReason, r FailoverRequest) (FailoverAnswer, error)
-	Verdict(ctx context.Context, event uint64) (reconcile.Choice, error)
+	Verdict(ctx context.Context, event uint64) (VerdictAnswer, error)
 
 	// Info, Stop and Health are about the ramd that is asked.
 	Info(ctx context.Context) (Info, error)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ramhq/ram/cmd/internal/api"
 	"github.com/ramhq/ram/cmd/internal/render"
 	"github.com/ramhq/ram/reconcile"
 )
@@ -116,7 +117,7 @@ func verdictLine(v reconcile.Verdict) string {
 
 // readChoice reads what explain -o json printed, or an input alone. judged is set when
 // a verdict was there.
-func (a *app) readChoice(path string) (choice reconcile.Choice, judged bool, err error) {
+func (a *app) readChoice(path string) (choice api.VerdictAnswer, judged bool, err error) {
 	var text []byte
 	if path == "-" {
 		text, err = io.ReadAll(a.sys.Stdin)

@@ -99,7 +99,7 @@ Term 5:
   done  b takes writes [0.0s]
   start a comes back as a standby, it is rewinding
   done  a follows b [0.0s]
-Done: node b is the primary of term 5, 0.2s. Why: ramctrl explain 41
+Done: node b is the primary of term 5 after 0.2s. Why: ramctrl explain 41
 `
 		if got.code != exitDone || got.stderr != "" {
 			t.Errorf("exit code %d, %s", got.code, got.stderr)

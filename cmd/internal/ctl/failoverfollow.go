@@ -64,7 +64,7 @@ func (a *app) tell(r failoverResult, w failoverWatcher, end ending) error {
 		if w.left != "" {
 			a.warn("Node %s does not follow yet: %s. The cluster keeps trying.", r.Deposed, w.left)
 		}
-		a.say("Done: node %s is the primary of term %d, %s. Why: %s", r.Primary, r.Term, render.Elapsed(time.Duration(r.ElapsedMS)*time.Millisecond), explain)
+		a.say("Done: node %s is the primary of term %d after %s. Why: %s", r.Primary, r.Term, render.Elapsed(w.phases.at(phasePromote)), explain)
 		return nil
 	case outcomeBack:
 		return fmt.Errorf("node %s is the primary again: %s; see %s", r.Primary, r.Reason, explain)

@@ -128,6 +128,9 @@ func (p *phases) done(id string) bool {
 	return done
 }
 
+// at is when a phase was seen to be done, from the beginning of the first.
+func (p *phases) at(id string) time.Duration { return p.until[id].Sub(p.began) }
+
 // answer is the phases in the form in which runs are shown.
 func (p *phases) answer(now time.Time) api.RunAnswer {
 	a := api.RunAnswer{Run: reconcile.Run{Steps: p.steps}, Elapsed: now.Sub(p.began)}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -58,20 +59,21 @@ func (b backend) Failover(ctx context.Context, cause reconcile.OpenReason, r api
 }
 
 // Verdict is api.Backend's.
-func (b backend) Verdict(_ context.Context, event uint64) (reconcile.Choice, error) {
+func (b backend) Verdict(_ context.Context, event uint64) (api.VerdictAnswer, error) {
 	l, err := b.now()
 	if err != nil {
-		return reconcile.Choice{}, err
+		return api.VerdictAnswer{}, err
 	}
 	rec := l.machine.Record()
 	if event == 0 && rec.Opening != nil {
 		in := reconcile.FailoverInputOf(rec, l.leader.Observed())
-		return reconcile.Choice{At: time.Now().UTC(), Input: in, Verdict: reconcile.Failover(in)}, nil
+		c := reconcile.Choice{At: time.Now().UTC(), Input: in, Verdict: reconcile.Failover(in)}
+		return api.VerdictAnswer{Choice: c, Opened: openedBefore(rec, rec.LastEvent)}, nil
 	}
 	if c, ok := verdictOf(rec, event); ok {
-		return c, nil
+		return api.VerdictAnswer{Choice: c, Opened: openedBefore(rec, c.Event)}, nil
 	}
-	return reconcile.Choice{}, api.Errorf(http.StatusNotFound, "%s", noVerdict(rec, event))
+	return api.VerdictAnswer{}, api.Errorf(http.StatusNotFound, "%s", noVerdict(rec, event))
 }
 
 // verdictOf is the choice that an event tells of, or that ended what it began.
@@ -89,6 +91,16 @@ func verdictOf(rec *reconcile.Record, event uint64) (reconcile.Choice, bool) {
 		}
 	}
 	return reconcile.Choice{}, false
+}
+
+// openedBefore is the event of the opening that a choice ended.
+func openedBefore(rec *reconcile.Record, choice uint64) *reconcile.Event {
+	for _, e := range slices.Backward(rec.Events) {
+		if e.Kind == reconcile.EventFailover && e.Seq <= choice {
+			return &e
+		}
+	}
+	return nil
 }
 
 func noVerdict(rec *reconcile.Record, event uint64) string {

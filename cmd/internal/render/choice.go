@@ -3,8 +3,10 @@ package render
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
+	"github.com/ramhq/ram/cmd/internal/api"
 	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/reconcile"
 	"github.com/ramhq/ram/spec"
@@ -12,10 +14,10 @@ import (
 
 // Choice writes how a primary was chosen: why the term was opened, who was chosen,
 // and of every node why it was or was not.
-func Choice(w io.Writer, c reconcile.Choice, style Style) error {
+func Choice(w io.Writer, c api.VerdictAnswer, style Style) error {
 	var out strings.Builder
-	choiceHeading(&out, c, style)
-	choiceInput(&out, c.Input, style)
+	choiceHeading(&out, c.Choice, style)
+	choiceInput(&out, c.Input, c.Opened, style)
 	out.WriteString("\n")
 	t := table{
 		style: style, indent: "  ",
@@ -51,8 +53,11 @@ func choiceHeading(out *strings.Builder, c reconcile.Choice, style Style) {
 	}
 }
 
-func choiceInput(out *strings.Builder, in reconcile.FailoverInput, style Style) {
+func choiceInput(out *strings.Builder, in reconcile.FailoverInput, event *reconcile.Event, style Style) {
 	opened := string(in.Cause) + " of " + in.Deposed.Node
+	if event != nil {
+		opened += ", event " + fmt.Sprint(event.Seq) + ": " + oneLine(event.Reason)
+	}
 	if in.Target != "" {
 		opened += ", asked for: " + in.Target
 	}
@@ -66,20 +71,34 @@ func choiceInput(out *strings.Builder, in reconcile.FailoverInput, style Style) 
 // choiceRule is what had to be so before anybody could be chosen.
 func choiceRule(in reconcile.FailoverInput) string {
 	var sets []string
+	met := true
 	for _, s := range in.Sets {
 		if s.K == 0 {
 			sets = nil
 			break
 		}
 		sets = append(sets, fmt.Sprintf("%d of %s", len(s.Members)-s.K+1, strings.Join(s.Members, ", ")))
+		met = met && promisesOf(s, in) >= len(s.Members)-s.K+1
 	}
 	switch {
-	case len(sets) > 0:
+	case len(sets) > 0 && met:
 		return "promises of " + strings.Join(sets, ", and ") + ": one of them has every acknowledged write"
+	case len(sets) > 0:
+		return "promises of " + strings.Join(sets, ", and ") + ", so that one of them has every acknowledged write: not met"
 	case in.Mode == spec.ModeAsync:
 		return fmt.Sprintf("async mode: the old primary is dead or its lease over, and the new one at most %s behind", in.MaxLag.Human())
 	}
 	return "no sync set was in force: the old primary is dead or its lease over"
+}
+
+func promisesOf(s reconcile.SyncSet, in reconcile.FailoverInput) int {
+	have := 0
+	for _, n := range in.Nodes {
+		if n.Promised && slices.Contains(s.Members, n.Node) {
+			have++
+		}
+	}
+	return have
 }
 
 func choiceRow(v reconcile.NodeVerdict, in reconcile.FailoverInput) []cell {

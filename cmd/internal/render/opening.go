@@ -36,7 +36,7 @@ func statusOpening(out *strings.Builder, s reconcile.Status, style Style) {
 func openingCause(o reconcile.OpeningStatus) string {
 	text := fmt.Sprintf("%s of %s: %s", o.Cause, o.Deposed, oneLine(o.Reason))
 	if o.By != "" {
-		text += ", " + oneLine(o.By)
+		text += "; by " + oneLine(o.By)
 	}
 	return text
 }
