@@ -239,9 +239,14 @@ func moves(from, to Assignment) bool {
 // ahead reports whether a standby has WAL past the point where the primary's
 // timeline began: it is not the primary's, and has to be taken back.
 func (d *differ) ahead(node string) bool {
-	up, s := d.obs.Nodes[d.primary.Name].Report.Server, d.obs.Nodes[node].Report.Server
-	return d.leads() && d.obs.Nodes[node].Running() && s.Recovery && s.Timeline != 0 &&
-		s.Timeline < up.Timeline && s.LSN > up.TimelineBegan && !s.Receiver.Streaming()
+	view, issued := d.obs.Nodes[node], d.rec.Assignments[node]
+	up, s := d.obs.Nodes[d.primary.Name].Report.Server, view.Report.Server
+	if !d.leads() || !view.Running() || !s.Recovery || s.Timeline == 0 || s.Timeline >= up.Timeline || s.Receiver.Streaming() {
+		return false
+	}
+	// Where an earlier timeline of several ended is not known here: a rewind finds out.
+	unknown := s.Timeline+1 < up.Timeline && settled(view, issued) && view.Report.Serial == issued.Serial
+	return s.LSN > up.TimelineBegan || unknown
 }
 
 // partOfAnother reports whether what the agent still has to do for its assignment

@@ -32,6 +32,9 @@ type FailoverInput struct {
 	// Sets are the sync sets that count: the one in force and, while it changes,
 	// the next one too.
 	Sets []SyncSet `json:"sync_sets"`
+	// Former are sets of earlier terms, which count for whoever has not reached the
+	// timeline that the deposed primary began: it had all that they acknowledged.
+	Former []SyncSet `json:"former_sets,omitempty"`
 
 	Deposed Deposed `json:"deposed"`
 	// Waited is how long the term has been open, Patience how long those that
@@ -52,6 +55,8 @@ type Deposed struct {
 	Intact bool `json:"intact"`
 	// LeaseOver is set when its lease has surely expired (S3, S5).
 	LeaseOver bool `json:"lease_over"`
+	// Timeline is the one that it began; zero when it began none.
+	Timeline pg.Timeline `json:"timeline,omitempty"`
 	// LSN is the end of its WAL as it was last known; zero when it is not.
 	LSN pg.LSN `json:"lsn,omitempty"`
 	// Clean is set when it was shut down in order, so that LSN is exact.
@@ -70,6 +75,9 @@ type Candidate struct {
 	Promised bool        `json:"promised"`
 	Timeline pg.Timeline `json:"timeline,omitempty"`
 	LSN      pg.LSN      `json:"lsn,omitempty"`
+	// Barren is set for one that has promised and cannot be chosen: a former primary that
+	// has received nothing from anybody since.
+	Barren bool `json:"barren,omitempty"`
 	// Why it has not promised.
 	Why string `json:"why,omitempty"`
 }
@@ -131,7 +139,7 @@ type choice struct {
 func (c *choice) compare(a, b Candidate) int {
 	here := func(n Candidate) bool { return n.Zone != "" && n.Zone == c.in.Deposed.Zone }
 	return cmp.Or(
-		-compareFlags(a.Priority > 0, b.Priority > 0),
+		-compareFlags(a.electable(), b.electable()),
 		-cmp.Compare(a.Timeline, b.Timeline),
 		-cmp.Compare(a.LSN, b.LSN),
 		-compareFlags(a.Node == c.in.Target, b.Node == c.in.Target),
@@ -140,6 +148,8 @@ func (c *choice) compare(a, b Candidate) int {
 		strings.Compare(a.Node, b.Node),
 	)
 }
+
+func (n Candidate) electable() bool { return n.Priority > 0 && !n.Barren }
 
 func compareFlags(a, b bool) int {
 	switch {
@@ -153,12 +163,7 @@ func compareFlags(a, b bool) int {
 
 // guaranteed reports whether every acknowledged write is on members of sync sets.
 func (c *choice) guaranteed() bool {
-	for _, s := range c.in.Sets {
-		if s.K == 0 {
-			return false
-		}
-	}
-	return len(c.in.Sets) > 0
+	return guarantees(slices.Concat(c.in.Sets, c.in.Former))
 }
 
 func (c *choice) byPromises() {
@@ -181,11 +186,20 @@ func (c *choice) byPromises() {
 
 // missingPromises says which sync set has too few promises; empty when none.
 func (c *choice) missingPromises() string {
-	for _, s := range c.in.Sets {
+	if missing := c.missingOf(c.in.Sets, func(Candidate) bool { return true }); missing != "" || c.reached() {
+		return missing
+	}
+	// Of an earlier term a former primary may have what nobody else that is there has.
+	return c.missingOf(c.in.Former, func(n Candidate) bool { return !n.Barren })
+}
+
+// missingOf counts those promises that are taken for one of the set's.
+func (c *choice) missingOf(sets []SyncSet, counts func(Candidate) bool) string {
+	for _, s := range sets {
 		need, have := len(s.Members)-s.K+1, 0
 		var absent []string
 		for _, member := range s.Members {
-			if c.hasPromised(member) {
+			if i := slices.IndexFunc(c.promised, func(n Candidate) bool { return n.Node == member }); i >= 0 && counts(c.promised[i]) {
 				have++
 			} else {
 				absent = append(absent, member)
@@ -196,6 +210,14 @@ func (c *choice) missingPromises() string {
 		}
 	}
 	return ""
+}
+
+// reached reports whether one of those that promised has WAL of the timeline that the
+// deposed primary began.
+func (c *choice) reached() bool {
+	return c.in.Deposed.Timeline != 0 && slices.ContainsFunc(c.promised, func(n Candidate) bool {
+		return !n.Barren && n.Timeline >= c.in.Deposed.Timeline
+	})
 }
 
 func (c *choice) hasPromised(node string) bool {
@@ -219,7 +241,7 @@ func (c *choice) takeBest() {
 	best := c.promised[0]
 	furthest := c.furthestMember()
 	switch {
-	case best.Priority == 0:
+	case !best.electable():
 		c.fallBack("none of those that promised may become primary")
 	case c.in.AcceptLoss && c.in.Target != "" && c.hasPromised(c.in.Target):
 		c.takeTarget(furthest)
@@ -239,7 +261,7 @@ func (c *choice) takeBest() {
 func (c *choice) furthestMember() Candidate {
 	var furthest Candidate
 	for _, n := range c.promised {
-		member := slices.ContainsFunc(c.in.Sets, func(s SyncSet) bool { return slices.Contains(s.Members, n.Node) })
+		member := !n.Barren && slices.ContainsFunc(slices.Concat(c.in.Sets, c.in.Former), func(s SyncSet) bool { return slices.Contains(s.Members, n.Node) })
 		if member && (furthest.Node == "" || n.further(furthest)) {
 			furthest = n
 		}
@@ -291,8 +313,10 @@ func (c *choice) byLease() {
 		c.wait("%s: no sync set was in force, so that it alone surely has every acknowledged write (ramctrl failover --accept-data-loss goes on without)", c.in.Deposed.Node)
 	case c.mayYetPromise() && c.in.Waited < c.in.Patience:
 		c.wait("the standbys that answer to disconnect from %s", c.in.Deposed.Node)
-	case len(c.promised) == 0 || c.promised[0].Priority == 0:
+	case len(c.promised) == 0 || !c.promised[0].electable():
 		c.fallBack("no standby that may become primary is there")
+	case !c.in.AcceptLoss && c.in.Deposed.LSN == 0:
+		c.fallBack(fmt.Sprintf("nothing is known of where the WAL of %s ends, so that max_lag bounds nothing", c.in.Deposed.Node))
 	case c.tooFarBehind(c.promised[0]):
 		c.fallBack(fmt.Sprintf("%s, the furthest standby, is %s behind, more than max_lag (%s)", c.promised[0].Node, c.behind(c.promised[0]), c.in.MaxLag))
 	case c.revivable() && c.in.Cause == OpenFailover && c.in.Target == "" && c.behind(c.promised[0]) > 0:
@@ -304,13 +328,13 @@ func (c *choice) byLease() {
 
 func (c *choice) behind(n Candidate) pg.Bytes { return n.LSN.Behind(c.in.Deposed.LSN) }
 
-// tooFarBehind bounds the loss. A position that is not known bounds nothing.
+// tooFarBehind bounds the loss.
 func (c *choice) tooFarBehind(n Candidate) bool {
-	return !c.in.AcceptLoss && (c.in.Deposed.LSN == 0 || c.behind(n) > c.in.MaxLag)
+	return !c.in.AcceptLoss && c.behind(n) > c.in.MaxLag
 }
 
 func (c *choice) takeLossy(why string) {
-	if len(c.promised) == 0 || c.promised[0].Priority == 0 {
+	if len(c.promised) == 0 || !c.promised[0].electable() {
 		c.wait("a standby that may become primary")
 		return
 	}
@@ -340,6 +364,8 @@ func (c *choice) explain() {
 		switch {
 		case x.Chosen:
 			x.Reason = c.v.Reason
+		case n.Barren:
+			x.Reason = "it was a primary before, and has to be rewound first"
 		case n.Priority == 0:
 			x.Reason = "its priority is 0: it is never promoted"
 		case !n.Promised && n.Why != "":

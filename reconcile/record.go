@@ -192,6 +192,15 @@ func (s SyncState) Sets() []SyncSet {
 	return sets
 }
 
+// present are the sets that count for what the primary of the present term acknowledges.
+func (s SyncState) present() []SyncSet {
+	sets := []SyncSet{s.Current}
+	if s.Next != nil {
+		sets = append(sets, *s.Next)
+	}
+	return sets
+}
+
 // settled reports whether one set counts alone.
 func (s SyncState) settled() bool { return s.Next == nil && len(s.Former) == 0 }
 

@@ -98,9 +98,9 @@ func suspect(rec *Record, obs Observed) (why string, dead bool) {
 	case held && r.Server.State == pg.ServerStopped && r.Activity == nil && !issued.mayLaunch(r.Launched):
 		return fmt.Sprintf("PostgreSQL on %s has ended", name), true
 	case held && r.Hung >= limits.Lease.Std():
-		return fmt.Sprintf("PostgreSQL on %s has answered nobody for %s", name, r.Hung.Round(time.Second)), false
+		return fmt.Sprintf("PostgreSQL on %s has answered nobody for %s", name, limits.Lease), false
 	case obs.Pulse.Silent > limits.Detect.Std() && !obs.Pulse.Serves:
-		return fmt.Sprintf("nothing was heard of %s for %s, and no other node reaches its PostgreSQL", name, obs.Pulse.Silent.Round(time.Millisecond)), false
+		return fmt.Sprintf("nothing was heard of %s for more than %s, and no other node reaches its PostgreSQL", name, limits.Detect), false
 	}
 	return "", false
 }
@@ -110,36 +110,46 @@ func guarantees(sets []SyncSet) bool {
 }
 
 // cannotSucceed is why opening a term would end with no primary, as far as can be
-// told: the old one may yet be well, and is then better than none.
+// told: the old one may yet be well, and is then better than none. Who answers is
+// taken to promise.
 func cannotSucceed(rec *Record, obs Observed) string {
-	answers := func(name string) bool {
-		v := obs.Nodes[name]
-		n, there := rec.Spec.Node(name)
-		return there && !n.Witness && name != rec.Primary && v.Running() && v.Report.Server.Recovery && v.Report.Data.SystemID == rec.SystemID
+	in := FailoverInput{
+		Sets: rec.Sync.present(), Former: rec.Sync.Former,
+		Deposed: Deposed{Node: rec.Primary, Timeline: rec.Assignments[rec.Primary].Timeline},
 	}
-	possible := slices.ContainsFunc(rec.Spec.Nodes, func(n spec.Node) bool { return n.Electable() && answers(n.Name) })
-	if !possible {
+	possible := false
+	for _, n := range byID(rec.Spec.Nodes) {
+		v := obs.Nodes[n.Name]
+		r := v.Report
+		c := Candidate{Node: n.Name, Priority: n.Priority, Timeline: r.Server.Timeline, Barren: barren(rec, v)}
+		c.Promised = c.Barren || v.Running() && r.Server.Recovery && r.Data.SystemID == rec.SystemID
+		if n.Witness || n.Name == rec.Primary || !c.Promised {
+			continue
+		}
+		in.Nodes = append(in.Nodes, c)
+		possible = possible || c.electable()
+	}
+	strict := rec.Spec.Replication.Mode == spec.ModeQuorum && rec.Spec.Replication.WhenShort != spec.WhenShortDegrade
+	c := choice{in: in, promised: in.Nodes}
+	switch {
+	case !possible:
 		return "no standby that may become primary answers"
-	}
-	sets := rec.Sync.Sets()
-	if !guarantees(sets) {
-		if rec.Spec.Replication.Mode == spec.ModeQuorum && rec.Spec.Replication.WhenShort != spec.WhenShortDegrade {
-			return "no sync set is in force: only it has every acknowledged write"
+	case c.guaranteed():
+		if missing := c.missingPromises(); missing != "" {
+			return "so that no acknowledged write is lost " + missing
 		}
-		return ""
-	}
-	for _, s := range sets {
-		there := 0
-		for _, member := range s.Members {
-			if answers(member) {
-				there++
-			}
-		}
-		if need := len(s.Members) - s.K + 1; there < need {
-			return fmt.Sprintf("%d of %v would have to answer so that no acknowledged write is lost, %d do", need, s.Members, there)
-		}
+	case strict:
+		return "no sync set is in force: only it has every acknowledged write"
 	}
 	return ""
+}
+
+// barren reports whether a node that answers is a former primary, stopped, that has
+// received nothing from any primary since: it counts for promises, with nothing to give.
+func barren(rec *Record, v NodeView) bool {
+	d := v.Report.Data
+	return v.Reachable && v.Report.Server.State == pg.ServerStopped && d.State == pg.DirCluster &&
+		d.SystemID == rec.SystemID && (d.WasPrimary() || d.Rewinding)
 }
 
 func revive(rec *Record) *Effect {
@@ -206,7 +216,13 @@ func awaitStop(rec *Record, obs Observed) Succession {
 func confirmedDead(rec *Record, obs Observed) bool {
 	name := rec.Opening.Deposed
 	v, issued := obs.Nodes[name], rec.Assignments[name]
-	return v.Reachable && issued.Term == rec.Term && v.Report.Serial == issued.Serial && v.Report.Server.State == pg.ServerStopped && v.Report.Activity == nil
+	if !v.Reachable || issued.Term != rec.Term || v.Report.Serial != issued.Serial || v.Report.Activity != nil {
+		return false
+	}
+	// One that was never promoted is started again as the standby that it still is.
+	s := v.Report.Server
+	frozen := s.State == pg.ServerRunning && s.Recovery && s.WALComplete && issued.Frozen() && v.Report.Loaded == issued.Serial && v.Report.Settled >= issued.Serial
+	return s.State == pg.ServerStopped || frozen
 }
 
 // FailoverInputOf gathers what the choice depends on. The record must have an open term.
@@ -215,7 +231,7 @@ func FailoverInputOf(rec *Record, obs Observed) FailoverInput {
 	in := FailoverInput{
 		Format: FailoverFormat, Term: rec.Term, Cause: o.Cause, Target: o.Target, AcceptLoss: o.AcceptLoss,
 		Mode: rec.Spec.Replication.Mode, WhenShort: rec.Spec.Replication.WhenShort, MaxLag: pg.Bytes(rec.Spec.Replication.MaxLag),
-		Sets: rec.Sync.Sets(), Waited: obs.Pulse.Open, Patience: promisePatience,
+		Sets: rec.Sync.present(), Former: rec.Sync.Former, Waited: obs.Pulse.Open, Patience: promisePatience,
 	}
 	in.Deposed = deposedOf(rec, obs)
 	for _, n := range byID(rec.Spec.Nodes) {
@@ -232,7 +248,7 @@ func deposedOf(rec *Record, obs Observed) Deposed {
 	r := obs.Nodes[name].Report
 	lease := longestLease(rec)
 	d := Deposed{
-		Node: name, Zone: n.Zone, Dead: confirmedDead(rec, obs), LSN: max(obs.Pulse.LSN, r.Server.LSN),
+		Node: name, Zone: n.Zone, Timeline: rec.Assignments[name].Timeline, Dead: confirmedDead(rec, obs), LSN: max(obs.Pulse.LSN, r.Server.LSN),
 		LeaseOver: obs.Pulse.Barred > LeaseMargin(lease),
 	}
 	d.Intact = d.Dead && r.Data.State == pg.DirCluster && r.Data.SystemID == rec.SystemID && !r.Data.Rewinding && n.Name != ""
@@ -276,7 +292,10 @@ func candidateOf(rec *Record, obs Observed, n spec.Node) Candidate {
 	c := Candidate{Node: n.Name, Zone: n.Zone, Priority: n.Priority, Timeline: r.Server.Timeline, LSN: r.Server.LSN}
 	ours := r.Data.State == pg.DirCluster && r.Data.SystemID == rec.SystemID && !r.Data.Rewinding
 	c.Reachable = v.Reachable && ours && issued.Frozen() && r.Problem == nil
+	held := issued.Frozen() && issued.Term == rec.Term && r.Serial == issued.Serial
 	switch {
+	case held && barren(rec, v) && r.Activity == nil:
+		c.Promised, c.Barren, c.Timeline, c.LSN = true, true, r.Data.Timeline, 0
 	case issued.Role == "":
 		c.Why = "it holds no data yet"
 	case !v.Reachable:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -65,16 +66,18 @@ func lastSwitch(history string) (pg.LSN, error) {
 	return last, nil
 }
 
-// dropReserved removes the histories that ReserveTimelines has made. A promotion that
-// was cut short leaves them, and a standby that starts would take the newest for
-// the timeline to follow, and never come up.
+// dropReserved removes the histories that ReserveTimelines has made above the newest
+// true one. A promotion that was cut short leaves them, and a standby that starts would
+// take the newest for the timeline to follow, and never come up. Those below a true
+// one stay: a follower asks its primary for every number up to the one that it follows.
 func dropReserved(dataDir string) error {
 	dir := filepath.Join(dataDir, "pg_wal")
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
-	for _, entry := range entries {
+	// Newest first: the names are numbers of one length.
+	for _, entry := range slices.Backward(entries) {
 		path := filepath.Join(dir, entry.Name())
 		if filepath.Ext(path) != ".history" {
 			continue
@@ -83,10 +86,11 @@ func dropReserved(dataDir string) error {
 		if err != nil {
 			return err
 		}
-		if string(text) == reservedHistory {
-			if err := os.Remove(path); err != nil {
-				return err
-			}
+		if string(text) != reservedHistory {
+			return nil
+		}
+		if err := os.Remove(path); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -237,6 +237,9 @@ func (w *World) unfinished() string {
 		if text == "" {
 			return ""
 		}
+		if rec.Opening != nil {
+			text += fmt.Sprintf(" INPUT %+v", reconcile.FailoverInputOf(rec, obs))
+		}
 		return fmt.Sprintf("%s; primary %q, term %d, opening %+v, sync %+v", text, rec.Primary, rec.Term, rec.Opening, rec.Sync)
 	}
 	return "nobody leads"
