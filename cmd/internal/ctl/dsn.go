@@ -27,7 +27,12 @@ func (a *app) dsnCommand() *cobra.Command {
 		Short: "Print the connection string that finds the primary",
 		Long: `Print a libpq URI with every node that holds data. Clients that speak libpq's
 language (psql, most drivers) try them in turn and stay with the primary, or, with
---read-only, with a standby as long as there is one. No password is in it.`,
+--read-only, with a standby as long as there is one. No password is in it.
+
+After a failover the same string leads to the new primary. A session that a server or
+its host ends is cut at once; from a host that vanishes nothing comes at all, and the
+client has to give up by itself: with a time limit of its own, or, in libpq, with
+keepalives_idle, keepalives_interval, keepalives_count and tcp_user_timeout.`,
 		Example: `  psql "$(ramctrl dsn --user app --dbname orders)"
   ramctrl dsn --read-only`,
 		Args: cobra.NoArgs,

@@ -304,3 +304,96 @@ func TestProgressStaysWithinTheTerminal(t *testing.T) {
 		t.Errorf("%d lines:\n%s", lines, out.String())
 	}
 }
+
+func TestStatusWithoutAPrimaryIsLoud(t *testing.T) {
+	s := reconcile.Status{
+		Cluster: "demo", Revision: 3, Term: 5,
+		Raft: reconcile.RaftStatus{Leader: "b", Voters: []string{"a", "b", "c"}, HasQuorum: true},
+		Opening: &reconcile.OpeningStatus{
+			Cause: reconcile.OpenFailover, Deposed: "a", Target: "c", Reason: "nothing was heard of a for 1s", By: "b",
+			OpenMS: 1700, AcceptLoss: true, Promised: []string{"b"}, Of: 2, Waits: "2 of b, c must promise, 1 have",
+		},
+		Nodes:    []reconcile.NodeStatus{{Name: "a", Role: reconcile.RoleUnknown, State: reconcile.NodeFenced, Host: "10.0.0.11", Port: 5432, LastSeen: 40, Reason: "it waits"}},
+		Warnings: []string{"THE GUARANTEE IS OFF"},
+	}
+	want := `Cluster demo  NO PRIMARY: writes stop until term 5 has one
+  primary NONE (term 5 is open)   raft leader b, 3 voters, quorum   revision 3
+
+  TERM 5 IS OPEN for 1.7s: there is no primary (failover of a: nothing was heard of a for 1s; by b)
+    promised   b, 1 of 2
+    asked for  c
+    the loss of acknowledged writes is accepted
+    waits for  2 of b, c must promise, 1 have
+
+  NODE  ROLE     STATE   ADDRESS         TL  LSN  LAG  SYNC  SEEN  NOTE
+  a     unknown  fenced  10.0.0.11:5432   -  -      -  -     0.0s  it waits
+
+Warnings:
+  ! THE GUARANTEE IS OFF
+`
+	var out bytes.Buffer
+	if err := Status(&out, s, Style{}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Error(diff)
+	}
+	s.Paused = true
+	out.Reset()
+	if err := Status(&out, s, Style{}); err != nil || !strings.Contains(out.String(), "NO PRIMARY, and paused") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+}
+
+func TestPreflightThatIsRefusedNamesNobody(t *testing.T) {
+	var out bytes.Buffer
+	err := Preflight(&out, reconcile.Preflighted{
+		Cause: reconcile.OpenFailover, Term: 5, Open: true, Primary: "a",
+		Nodes:    []reconcile.PreflightNode{{Node: "b", LSN: 0x5000060, Lag: 4096, Note: "it has\npromised"}, {Node: "c", Note: "its ramd does not answer"}},
+		Refusals: []string{"no node could be chosen now"}, Warnings: []string{"run 7 is under way"},
+	}, Style{})
+	want := `Failover: no primary, term 5 is open; it was a
+
+  NODE  LSN           LAG  NOTE
+  b     0/5000060  4.0 kB  it has promised
+  c     -               -  its ramd does not answer
+
+Warnings:
+  ! run 7 is under way
+
+Refused:
+  ! no node could be chosen now
+`
+	if diff := cmp.Diff(want, out.String()); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+}
+
+func TestChoiceSaysWhenItsRuleWasNotMet(t *testing.T) {
+	in := reconcile.FailoverInput{
+		Format: 1, Term: 5, Cause: reconcile.OpenFailover, AcceptLoss: true, Waited: 6 * time.Second,
+		Sets: []reconcile.SyncSet{{K: 1, Members: []string{"b", "c"}}}, Deposed: reconcile.Deposed{Node: "a"},
+		Nodes: []reconcile.Candidate{{Node: "b", Priority: 100, Promised: true, Timeline: 1, LSN: 0x60}},
+	}
+	answer := api.VerdictAnswer{
+		Choice: reconcile.Choice{Event: 41, Input: in, Verdict: reconcile.Verdict{Term: 5, Choose: "b", Reason: "it is there", MayLose: "writes after 0/60", Nodes: []reconcile.NodeVerdict{{Node: "b", Chosen: true, Reason: "it is there"}}}},
+		Opened: &reconcile.Event{Seq: 40, Reason: "nothing was heard of a"},
+	}
+	want := `Term 5: node b was chosen
+  event     41, -
+  because   it is there
+  may lose  writes after 0/60
+  opened    failover of a, event 40: nothing was heard of a, loss accepted by an operator; decided after 6.0s
+  rule      promises of 2 of b, c, so that one of them has every acknowledged write: not met
+
+  NODE  PROMISED  TL  LSN   PRIORITY  ZONE  WHY
+  b     yes        1  0/60       100  -     it is there
+`
+	var out bytes.Buffer
+	if err := Choice(&out, answer, Style{}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Error(diff)
+	}
+}
