@@ -169,11 +169,12 @@ type failoverResult struct {
 	Preflight *reconcile.Preflighted `json:"preflight,omitempty"`
 }
 
-// phaseResult is one phase, its end counted from the beginning of the first.
+// phaseResult is one phase. DoneMS counts from the beginning of the first, and is zero
+// unless State is done.
 type phaseResult struct {
 	Phase  string              `json:"phase"`
 	State  reconcile.StepState `json:"state"`
-	DoneMS int64               `json:"done_ms,omitempty"`
+	DoneMS int64               `json:"done_ms"`
 }
 
 func (a *app) failedOver(r failoverResult) error {
