@@ -65,10 +65,11 @@ func (b backend) Verdict(_ context.Context, event uint64) (api.VerdictAnswer, er
 		return api.VerdictAnswer{}, err
 	}
 	rec := l.machine.Record()
-	if event == 0 && rec.Opening != nil {
+	opened := openedBefore(rec, rec.LastEvent)
+	if rec.Opening != nil && (event == 0 || opened != nil && opened.Seq == event) {
 		in := reconcile.FailoverInputOf(rec, l.leader.Observed())
 		c := reconcile.Choice{At: time.Now().UTC(), Input: in, Verdict: reconcile.Failover(in)}
-		return api.VerdictAnswer{Choice: c, Opened: openedBefore(rec, rec.LastEvent)}, nil
+		return api.VerdictAnswer{Choice: c, Opened: opened}, nil
 	}
 	if c, ok := verdictOf(rec, event); ok {
 		return api.VerdictAnswer{Choice: c, Opened: openedBefore(rec, c.Event)}, nil
