@@ -18,7 +18,8 @@ import (
 func (d *differ) sync() {
 	final := d.finalSync()
 	state := d.rec.Sync
-	if state.settled() && sameSync(state.Current, final) {
+	next, complete := d.nextSync(final)
+	if state.settled() && sameSync(state.Current, final) && (!complete || sameSync(next, final)) {
 		return
 	}
 	primary := d.primary.Name
@@ -28,7 +29,6 @@ func (d *differ) sync() {
 		Summary: describeSync(final),
 		Reason:  fmt.Sprintf("replication mode %s", d.want.Replication.Mode),
 	}
-	next, complete := d.nextSync(final)
 	target := state.Target()
 	switch {
 	case !state.settled() && d.runsSync(issued, target):

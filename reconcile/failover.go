@@ -59,8 +59,10 @@ type Deposed struct {
 	Timeline pg.Timeline `json:"timeline,omitempty"`
 	// LSN is the end of its WAL as it was last known; zero when it is not.
 	LSN pg.LSN `json:"lsn,omitempty"`
-	// Clean is set when it was shut down in order, so that LSN is exact.
-	Clean bool `json:"clean,omitempty"`
+	// Clean is set when it was shut down in order: LSN is where the last record of its
+	// WAL begins, on EndTimeline.
+	Clean       bool        `json:"clean,omitempty"`
+	EndTimeline pg.Timeline `json:"end_timeline,omitempty"`
 }
 
 // Candidate is one node as the choice sees it.
@@ -169,7 +171,7 @@ func (c *choice) guaranteed() bool {
 func (c *choice) byPromises() {
 	missing := c.missingPromises()
 	switch {
-	case missing == "":
+	case len(c.promised) > 0 && (missing == "" || c.hasCleanEnd(c.promised[0])):
 		c.takeBest()
 	case c.mayYetPromise() && c.in.Waited < c.in.Patience:
 		c.wait("%s", missing)
@@ -283,6 +285,13 @@ func (c *choice) takeTarget(furthest Candidate) {
 	}
 }
 
+// hasCleanEnd reports whether a node has the last thing that the old primary wrote
+// before it was shut down in order, and with it everything.
+func (c *choice) hasCleanEnd(n Candidate) bool {
+	d := c.in.Deposed
+	return d.Dead && d.Clean && n.electable() && n.Timeline == d.EndTimeline && n.LSN > d.LSN
+}
+
 // behindCleanEnd reports whether a switchover would lose what the old primary wrote
 // last: nothing that was acknowledged, but there is no need to.
 func (c *choice) behindCleanEnd(n Candidate) bool {
@@ -293,12 +302,13 @@ func (c *choice) answers(node string) bool {
 	return slices.ContainsFunc(c.in.Nodes, func(n Candidate) bool { return n.Node == node && (n.Reachable || n.Promised) })
 }
 
+// fallBack starts the former primary again, if that can be.
 func (c *choice) fallBack(why string) {
 	if c.revivable() {
 		c.take(c.in.Deposed.Node, why)
 		return
 	}
-	c.wait("%s; give one of them a priority, or start %s", why, c.in.Deposed.Node)
+	c.v.Reason = fmt.Sprintf("%s; start %s, or give another node a priority", why, c.in.Deposed.Node)
 }
 
 // byLease chooses when acknowledged writes may be on the old primary alone.
@@ -307,6 +317,8 @@ func (c *choice) byLease() {
 	switch {
 	case !c.oldIsGone():
 		c.wait("%s to be dead, or its lease to end", c.in.Deposed.Node)
+	case strict && len(c.promised) > 0 && c.hasCleanEnd(c.promised[0]):
+		c.take(c.promised[0].Node, fmt.Sprintf("it has all that %s wrote before it was shut down", c.in.Deposed.Node))
 	case strict && c.revivable():
 		c.take(c.in.Deposed.Node, "no sync set was in force: it alone surely has every acknowledged write")
 	case strict:
@@ -318,7 +330,7 @@ func (c *choice) byLease() {
 	case !c.in.AcceptLoss && c.in.Deposed.LSN == 0:
 		c.fallBack(fmt.Sprintf("nothing is known of where the WAL of %s ends, so that max_lag bounds nothing", c.in.Deposed.Node))
 	case c.tooFarBehind(c.promised[0]):
-		c.fallBack(fmt.Sprintf("%s, the furthest standby, is %s behind, more than max_lag (%s)", c.promised[0].Node, c.behind(c.promised[0]), c.in.MaxLag))
+		c.fallBack(fmt.Sprintf("%s, the furthest standby, is %s behind, more than max_lag (%s)", c.promised[0].Node, c.behind(c.promised[0]).Human(), c.in.MaxLag.Human()))
 	case c.revivable() && c.in.Cause == OpenFailover && c.in.Target == "" && c.behind(c.promised[0]) > 0:
 		c.take(c.in.Deposed.Node, "it has every acknowledged write, its server is dead and its data are there")
 	default:

@@ -27,7 +27,7 @@ func Refuse(rec *Record, want *spec.Cluster) []Blocked {
 		}
 	}
 	if primary, there := want.Node(rec.Primary); rec.Primary != "" && !there {
-		no(rec.Primary, "node %s is the primary and cannot leave: switchover is not built yet in this version; keep the node in the spec", rec.Primary)
+		no(rec.Primary, "node %s is the primary and cannot leave: make another node the primary first (ramctrl switchover)", rec.Primary)
 	} else if rec.Primary != "" && primary.Witness {
 		no(rec.Primary, "node %s is the primary and cannot become a witness", rec.Primary)
 	}

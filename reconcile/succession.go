@@ -257,7 +257,7 @@ func deposedOf(rec *Record, obs Observed) Deposed {
 		return d
 	}
 	if d.Dead && r.Data.ControlState == "shut down" {
-		d.Clean, d.LSN = true, r.Data.Checkpoint
+		d.Clean, d.LSN, d.EndTimeline = true, r.Data.Checkpoint, r.Data.Timeline
 	}
 	return d
 }
@@ -325,6 +325,8 @@ func elect(rec *Record, obs Observed, in FailoverInput, v Verdict) *Elect {
 	chosen := rec.Assignments[v.Choose]
 	chosen.Serial++
 	chosen.Launch = chosen.Serial
+	// A newer copy that was asked for and not made is not waited for.
+	chosen.Generation = obs.Nodes[v.Choose].Report.Data.Generation
 	chosen.Role, chosen.Term, chosen.Upstream, chosen.Clean, chosen.Rewind = RolePrimary, rec.Term, nil, false, false
 	chosen.Settings = maps.Clone(chosen.Settings)
 	if v.Choose != in.Deposed.Node {
