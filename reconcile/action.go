@@ -169,13 +169,16 @@ func tendServer(a Assignment, l Local) Act {
 		return Act{Kind: ActStop, Step: StepStart, Reason: "it was not started by ramd's guard"}
 	case a.Rewind && l.Data.Follows != a.Term:
 		return Act{Kind: ActStop, Step: StepRewind, Reason: "it has received what " + a.Upstream.Node + " has not"}
+	case promotable(a, l) && l.Server.Settings[syncNamesSetting] == a.Settings[syncNamesSetting]:
+		// It has what its first write needs; the files can wait, its clients cannot.
+		return Act{Kind: ActPromote, Step: StepFailover, Reason: "it is the primary now"}
 	case l.Written != a.Serial:
 		return Act{Kind: ActWrite, Step: StepConfigure, Reason: "a new assignment"}
 	case a.Frozen() && l.Settled < a.Serial:
 		return Act{Kind: ActFreeze, Step: StepFailover, Reason: "a new primary is chosen"}
 	case l.Loaded != a.Serial:
 		return Act{Kind: ActReload, Step: StepConfigure, Reason: "a new configuration"}
-	case a.Role == RolePrimary && l.Server.Recovery && l.Data.Standby:
+	case promotable(a, l):
 		return Act{Kind: ActPromote, Step: StepFailover, Reason: "it is the primary now"}
 	case l.Started < a.Restart:
 		return Act{Kind: ActStop, Step: StepRestart, Reason: "a restart was asked for"}
@@ -185,6 +188,10 @@ func tendServer(a Assignment, l Local) Act {
 		return Act{Kind: ActDropAside, Step: StepClone, Reason: "the new copy streams"}
 	}
 	return Act{}
+}
+
+func promotable(a Assignment, l Local) bool {
+	return a.Role == RolePrimary && l.Server.Recovery && l.Data.Standby
 }
 
 // slotPrefix begins the names of slots that are ramd's; others are left alone.

@@ -78,6 +78,8 @@ func change(t *testing.T, l *reconcile.Local, word string) {
 		}
 	case "recovering":
 		l.Server.Recovery, l.Data.Standby = true, true
+	case "other-sync":
+		l.Server.Settings = map[string]string{"synchronous_standby_names": "ANY 1 (other)"}
 	case "launched":
 		l.Launched = 5
 	case "was-primary":
@@ -155,8 +157,8 @@ func TestNextActIs(t *testing.T) {
 		{"to kill what would take writes when it is up", "standby", "writable starting", "fence"},
 		{"to kill what hangs and would take writes", "frozen", "writable hung", "fence"},
 		{"to promote the standby that was chosen", "primary", "recovering", "promote"},
-		{"to write before it promotes", "primary", "recovering unwritten", "write"},
-		{"to load its sync set before it promotes", "primary", "recovering unloaded", "reload"},
+		{"to write before it promotes", "primary", "recovering unwritten other-sync", "write"},
+		{"to load its sync set before it promotes", "primary", "recovering unloaded other-sync", "reload"},
 		{"to start a chosen standby that is down", "primary", "recovering stopped", "start"},
 		{"not to start again by itself a primary that has ended", "primary", "launched stopped", ""},
 

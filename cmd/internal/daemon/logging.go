@@ -41,14 +41,22 @@ func newLogger(w *os.File, format string, gate *levelGate) (zerolog.Logger, erro
 	case "text", "auto":
 		if format == "text" || term.IsTerminal(int(w.Fd())) {
 			out = zerolog.ConsoleWriter{
-				Out: w, TimeFormat: time.DateTime,
+				Out: w, TimeFormat: "2006-01-02 15:04:05.000",
 				NoColor: os.Getenv("NO_COLOR") != "" || !term.IsTerminal(int(w.Fd())),
 			}
 		}
 	default:
 		return zerolog.Nop(), fmt.Errorf("log format %q is none of auto, json, text", format)
 	}
-	return zerolog.New(out).Hook(gate).With().Timestamp().Logger(), nil
+	return zerolog.New(out).Hook(gate).Hook(stamp{}), nil
+}
+
+// stamp puts the time on each line, in milliseconds: much happens within a second.
+type stamp struct{}
+
+// Run is zerolog.Hook's.
+func (stamp) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
+	e.Str(zerolog.TimestampFieldName, time.Now().Format("2006-01-02T15:04:05.000Z07:00"))
 }
 
 // levelPath is the file whose word SIGHUP makes the log level.

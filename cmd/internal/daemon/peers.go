@@ -168,6 +168,7 @@ func (l *life) report(ctx context.Context, r reconcile.Report) (agent.Answer, er
 	if l.leader.Leads() {
 		return l.takeReport(ctx, r)
 	}
+	name, _, _ := l.store.Leader()
 	addr, ok := l.leaderAddress()
 	if !ok {
 		addr, ok = l.anyAddress()
@@ -175,6 +176,8 @@ func (l *life) report(ctx context.Context, r reconcile.Report) (agent.Answer, er
 	if !ok {
 		return agent.Answer{}, errNoLeader
 	}
+	ctx, cancel := l.whileLeader(ctx, name)
+	defer cancel()
 	var answer agent.Answer
 	err := l.peers.call(ctx, addr, http.MethodPost, pathReport, r, &answer)
 	if hasStatus(err, http.StatusGone) {

@@ -26,6 +26,19 @@ type pulse struct {
 	// ticked is when this process was last seen to run, awake since when it has done so
 	// without a longer pause.
 	ticked, awake time.Time
+	// primary and term are those of the record, granted when this node learned of them.
+	primary string
+	term    uint64
+	granted time.Time
+}
+
+// learn notes who is the primary: one that was just made cannot have been heard yet.
+func (p *pulse) learn(primary string, term uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.primary != primary || p.term != term {
+		p.primary, p.term, p.granted = primary, term, time.Now()
+	}
 }
 
 const (
@@ -96,6 +109,9 @@ func (p *pulse) since(node string) (time.Duration, pg.LSN) {
 	from := p.awake
 	if h.at.After(from) {
 		from = h.at
+	}
+	if node == p.primary && p.granted.After(from) {
+		from = p.granted
 	}
 	return now.Sub(from), h.lsn
 }
@@ -176,7 +192,11 @@ func (l *life) callMember(ctx context.Context, node, path string, in, out any) e
 type electorate struct{ *life }
 
 // Heard is leader.Cluster's.
-func (e electorate) Heard(node string) (time.Duration, pg.LSN) { return e.pulse.since(node) }
+func (e electorate) Heard(node string) (time.Duration, pg.LSN) {
+	rec := e.machine.Record()
+	e.pulse.learn(rec.Primary, rec.Term)
+	return e.pulse.since(node)
+}
 
 // Ask is leader.Cluster's.
 func (e electorate) Ask(ctx context.Context, node string, server reconcile.Upstream) (bool, error) {
@@ -237,7 +257,29 @@ func answers(ctx context.Context, addr string) bool {
 	return err == nil
 }
 
-// tellLeaders has the agent report at once to each new leader.
+// whileLeader is a context that ends when another leader is known than name: a call to
+// one that is lost is not waited for.
+func (l *life) whileLeader(ctx context.Context, name string) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		for {
+			changed := l.store.Changed()
+			if now, _, ok := l.store.Leader(); ok && now != name {
+				cancel()
+				return
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-changed:
+			}
+		}
+	}()
+	return ctx, cancel
+}
+
+// tellLeaders has the agent report at once to each new leader, and keeps in mind who
+// is the primary.
 func (l *life) tellLeaders(ctx context.Context) error {
 	last := ""
 	for {
@@ -246,6 +288,8 @@ func (l *life) tellLeaders(ctx context.Context) error {
 			last = name
 			l.agent.Tell()
 		}
+		rec := l.machine.Record()
+		l.pulse.learn(rec.Primary, rec.Term)
 		select {
 		case <-ctx.Done():
 			return nil
