@@ -1,6 +1,7 @@
 # `make` prints what there is. Variables may be set on the command line:
 #   make test PKG=./pg/... RUN=TestLSN      make test RACE=0
 #   make bench PKG=./reconcile BENCH=Diff BENCHTIME=2s
+#   make sim SEEDS=10000                    make faults HOURS=1 SEED=7 NODES=5
 #   make install PREFIX=/usr DESTDIR=/tmp/package VERSION=v1.2.0
 
 SHELL       := /bin/bash
@@ -13,6 +14,10 @@ RUN          = .
 BENCH        = .
 BENCHTIME    = 1s
 TEST_TIMEOUT = 30m
+SEEDS        = 2000
+HOURS        = 0.1
+SEED         = 1
+NODES        = 3
 PREFIX       = /usr/local
 
 # The binaries are static; only the race detector needs C.
@@ -98,6 +103,15 @@ golden: prerequisites ## rewrite golden files; commit only differences that you 
 .PHONY: bench
 bench: prerequisites ## benchmarks, clusters included
 	@go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -timeout $(TEST_TIMEOUT) -p 1 $(PKG) | awk "$$READABLE"
+
+.PHONY: sim
+sim: ## failover and reconciliation on SEEDS simulated schedules of faults
+	RAM_SIM_SEEDS=$(SEEDS) RAM_TEST_SEEDS=$(SEEDS) go test -count=1 -timeout 0 ./reconcile/sim/...
+
+.PHONY: faults
+faults: prerequisites ## real faults on hosts made of network namespaces, for HOURS (root)
+	RAM_FAULTS_ALL=1 RAM_FAULTS_HOURS=$(HOURS) RAM_FAULTS_SEED=$(SEED) RAM_FAULTS_NODES=$(NODES) \
+	  go test -count=1 -v -timeout 0 -run 'TestFaults|TestSchedule' ./testscripts/faults
 
 .PHONY: fmt
 fmt: build ## gofumpt for Go, ramctrl fmt for examples
