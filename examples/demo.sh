@@ -151,19 +151,40 @@ kept() {
 primary() { ramctrl status -o json | sed -nE 's/^  "primary": "(.*)",?$/\1/p'; }
 standby() { if [[ $(primary) == b ]]; then echo a; else echo b; fi; }
 
-# arrived NODE: waits for the rows to be visible there; a commit waits until a
+# replaced NODE: waits until another one is the primary.
+replaced() {
+  local i now
+  for ((i = 0; i < 100; i++)); do
+    now=$(primary)
+    if [[ $now && $now != "$1" ]]; then return 0; fi
+    sleep 0.1
+  done
+  fail "no other node has become the primary"
+}
+
+# settled waits until all is as the spec says.
+settled() {
+  local i
+  for ((i = 0; i < 300; i++)); do
+    if ramctrl plan quickstart.hcl --detailed-exitcode >/dev/null 2>&1; then return 0; fi
+    sleep 0.1
+  done
+  fail "the cluster does not settle"
+}
+
+# arrived NODE [ROWS]: waits for the rows to be visible there; a commit waits until a
 # standby has it, not until it shows it.
 arrived() {
   local i
   for ((i = 0; i < 100; i++)); do
-    if [[ $(ramctrl psql --node "$1" -- -Atqc 'select count(*) from rams' 2>/dev/null) == 3 ]]; then return 0; fi
+    if [[ $(ramctrl psql --node "$1" -- -Atqc 'select count(*) from rams' 2>/dev/null) == "${2:-3}" ]]; then return 0; fi
     sleep 0.1
   done
   fail "the rows have not come to node $1"
 }
 
 main() {
-  local began=$SECONDS other
+  local began=$SECONDS other old pid
   unset "${!RAM_@}" "${!RAMD_@}" "${!PG@}"
   export PSQLRC=/dev/null PAGER=cat
   trap cleanup EXIT
@@ -202,6 +223,18 @@ main() {
   apply
   sql --node "$other" -- -c "show work_mem"
 
+  heading 'The primary is killed'
+  old=$(primary)
+  pid=$(ramctrl psql --node "$old" -- -Atqc "select split_part(pg_read_file('postmaster.pid'), e'\n', 1)")
+  run kill -9 "$pid"
+  replaced "$old"
+  run ramctrl explain
+  say '' 'The rows are there, and so is the former primary, as a standby:'
+  sql -- -c "insert into rams values ('Lambert')"
+  sql -- -c "select count(*) as rams from rams"
+  settled
+  run ramctrl status
+
   heading 'A fourth node'
   show "edit quickstart.hcl: node \"d\" { host = \"$net.14\" }"
   sed -i '$d' quickstart.hcl
@@ -209,7 +242,7 @@ main() {
   run ramctrl dev up quickstart.hcl | sed '/^$/d; /^Next:/,$d'
   run ramctrl plan quickstart.hcl
   apply
-  arrived d
+  arrived d 4
   sql --node d -- -c "select count(*) as rams_on_d from rams"
   run ramctrl status
 
