@@ -45,7 +45,7 @@ func (h *host) local() reconcile.Local {
 		Settled: h.ramd.settled, Launched: h.launched, SyncSince: h.seesSync(),
 	}
 	if h.disk.state == pg.DirCluster {
-		l.Written = reconcile.WrittenSerial(h.disk.files)
+		l.Written = h.written()
 		if a := h.ramd.assignment; l.Written == a.Serial && h.disk.files.Standby != (a.Role == reconcile.RoleStandby || h.paths().Promoting) {
 			l.Drift = []reconcile.Drift{{Where: "file", Name: "standby.signal"}}
 		}
@@ -55,6 +55,14 @@ func (h *host) local() reconcile.Local {
 		l.Started = number(h.server.conf[reconcile.StartedSetting])
 	}
 	return l
+}
+
+// written is the serial in the files; it is read again when they have changed.
+func (h *host) written() uint64 {
+	if h.read.text != h.disk.files.Managed {
+		h.read.text, h.read.serial = h.disk.files.Managed, reconcile.WrittenSerial(h.disk.files)
+	}
+	return h.read.serial
 }
 
 func number(s string) uint64 {
@@ -225,6 +233,7 @@ func (h *host) perform(act reconcile.Act) {
 	case reconcile.ActPromote:
 		h.launched, h.guard.lease = r.assignment.Serial, r.lease
 		if s.promoting == 0 {
+			s.begins = r.assignment.Timeline
 			s.promoting = w.now + tick*time.Duration(1+w.random.IntN(5))
 		}
 	case reconcile.ActSlots:

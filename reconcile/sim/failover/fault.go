@@ -259,6 +259,9 @@ func (w *World) heal() {
 			h.server.stopped = false
 		}
 	}
+	if w.tail != nil && w.tail.cmd.Pause != nil {
+		w.tail = nil // nobody would resume it
+	}
 	if w.record().Pause != nil {
 		if err := w.commit(reconcile.Command{Pause: &reconcile.SetPause{}}); err != nil {
 			panic("sim: " + err.Error())

@@ -27,6 +27,11 @@ type host struct {
 	promised struct{ term, serial uint64 }
 	last     reconcile.Assignment
 
+	read struct {
+		text   string
+		serial uint64
+	}
+
 	ramd   *ramd
 	guard  *guard
 	server *server

@@ -141,7 +141,7 @@ func (w *World) round(h *host) {
 
 // plan has the leader begin what a plan lets it begin.
 func (w *World) plan(h *host, rec *reconcile.Record, obs reconcile.Observed) {
-	if rec.Opening != nil {
+	if rec.Opening != nil || !w.chance(30) {
 		return
 	}
 	for _, s := range reconcile.Runnable(reconcile.Diff(rec.Spec, rec, obs)) {

@@ -76,6 +76,7 @@ type server struct {
 	recovery   bool
 	complete   bool // a standby has read all of its WAL
 	promoting  time.Duration
+	begins     pg.Timeline   // the timeline that the promotion is to begin
 	stopping   time.Duration // when the last process is gone; zero while it is to run
 	handing    bool
 	conf       map[string]string
@@ -370,12 +371,16 @@ func lineOf(d, up *disk) []branch {
 	return line
 }
 
-// promote ends recovery on a new timeline: the next number of those that are known here.
+// promote ends recovery on a new timeline: the one that is asked for, by reserving
+// those before it, or else the next number of those that are known here.
 func (w *World) promote(h *host) {
 	s, d := h.server, &h.disk
 	s.promoting, s.recovery, s.receiver = 0, false, nil
 	d.flushed = len(d.wal)
-	next := d.timeline() + 1
+	next := max(d.timeline()+1, s.begins)
+	if w.bend.AnyTimeline {
+		next = d.timeline() + 1
+	}
 	d.line = append(slices.Clip(d.line), branch{next, len(d.wal)})
 	d.files.Standby, d.control = false, "in production"
 	w.append(h)
