@@ -88,7 +88,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 
 // fromEnvironment sets flags that were not given from RAMD_ variables.
 func fromEnvironment(cmd *cobra.Command) error {
-	for _, name := range []string{"spec", "node", "data-dir", "watch", "insecure", "var", "var-file", "log-level", "log-format", "daemonize"} {
+	for _, name := range []string{"spec", "node", "data-dir", "watch", "insecure", "watchdog", "var", "var-file", "log-level", "log-format", "daemonize"} {
 		flag := cmd.Flags().Lookup(name)
 		if flag == nil || flag.Changed {
 			continue
@@ -124,7 +124,9 @@ voter is there they form the cluster. A daemon without state whose cluster exist
 already joins it, once an applied spec has its node. PostgreSQL is set up by
 ramctrl apply, or at once with --watch.
 
-Stopping or upgrading ramd leaves PostgreSQL running.`,
+Stopping or upgrading ramd leaves PostgreSQL running. The primary of a ramd that is
+killed, or that is stopped in async mode, ends when its lease does (failover.lease),
+unless ramd is back before.`,
 		Example: `  ramd start --spec cluster.hcl --node a
   ramd start --spec /etc/ram/cluster.hcl --node a --data-dir /var/lib/ram --watch`,
 		Args: noArgs,
@@ -135,6 +137,7 @@ Stopping or upgrading ramd leaves PostgreSQL running.`,
 	fs.StringVar(&f.Node, "node", "", "the node of the spec that this host is")
 	fs.StringVar(&f.DataDir, "data-dir", "", "ramd's own directory (default /var/lib/ram/CLUSTER/NODE as root)")
 	fs.BoolVar(&f.Watch, "watch", false, "apply the spec file by itself whenever it changes")
+	fs.StringVar(&f.Watchdog, "watchdog", "", "watchdog device, such as /dev/watchdog: the kernel resets the host when the guard of a primary stands still")
 	fs.BoolVar(&f.Insecure, "insecure", false, "listen on other than loopback addresses although there is no TLS")
 	fs.StringArrayVar(&f.Vars, "var", nil, "value of a variable of the spec: name=value")
 	fs.StringArrayVar(&f.VarFiles, "var-file", nil, "file with values of variables")

@@ -23,6 +23,7 @@ type host struct {
 	cluster, name string
 	dataDir       string // ramd's
 	guard         []string
+	watchdog      string
 	secrets       func() (reconcile.Secrets, bool)
 	fallback      func() reconcile.Server // where the server is before the first assignment
 	log           zerolog.Logger
@@ -69,7 +70,7 @@ const (
 
 func newHost(d *Daemon, record func() *reconcile.Record, secrets func() (reconcile.Secrets, bool)) *host {
 	return &host{
-		cluster: d.start.spec.Name, name: d.start.node.Name, dataDir: d.dataDir, guard: d.opts.GuardCommand, secrets: secrets,
+		cluster: d.start.spec.Name, name: d.start.node.Name, dataDir: d.dataDir, guard: d.opts.GuardCommand, watchdog: d.opts.Watchdog, secrets: secrets,
 		log:    d.log.With().Str("part", "postgres").Logger(),
 		exited: make(chan struct{}, 1), closed: make(chan struct{}),
 		fallback: func() reconcile.Server {

@@ -147,6 +147,7 @@ func (h *host) launch(ctx context.Context, inst *instance.Instance, a reconcile.
 		Args:    map[string]string{reconcile.StartedSetting: strconv.FormatUint(a.Serial, 10)},
 		Timeout: startTimeout,
 	}
+	options.Watchdog = h.watchdog
 	if a.Role == reconcile.RolePrimary {
 		if options.Lease, options.Term, err = h.leaseFor(a.Term); err != nil {
 			return err

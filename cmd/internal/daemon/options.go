@@ -21,6 +21,9 @@ type Options struct {
 	DataDir  string
 	Watch    bool
 	Insecure bool
+	// Watchdog is the kernel's watchdog device, which the guard of a primary keeps from
+	// resetting the host; empty for none.
+	Watchdog string
 	Vars     []string
 	VarFiles []string
 	// StopAll is signalled when PostgreSQL is to be stopped with ramd.
