@@ -75,7 +75,7 @@ RAMD_DATA_DIR. A flag wins over the environment.`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return errUsage{err} })
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd) }
-	root.AddCommand(startCommand(), stopCommand(), statusCommand(), infoCommand(), logLevelCommand(), versionCommand())
+	root.AddCommand(startCommand(), stopCommand(), statusCommand(), infoCommand(), logLevelCommand(), recoverCommand(), versionCommand())
 	return root
 }
 
