@@ -196,6 +196,6 @@ func (r recovered) show(out io.Writer) {
 	section(out, "Next:", []string{
 		"ramd start, as always; ramctrl status says what is still missing.",
 		"On each other host that is there: empty ramd's data directory (or, to keep PostgreSQL's data, move raft and\nidentity.json out of it), and ramd start.",
-		"Without those that never come back: take them out of the spec, and ramctrl apply.",
+		"Without those that never come back: take them out of the spec, and ramctrl apply --allow-destroy.",
 	})
 }
