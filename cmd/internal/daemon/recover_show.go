@@ -141,7 +141,7 @@ func (r *recovery) witness() bool {
 func (r *recovery) dangers() []string {
 	lost := namesOf(r.remains.Others())
 	return []string{
-		fmt.Sprintf("%s started again with the raft directory that they had. A majority of them is the old cluster, which goes on\nwith a primary of its own: two clusters that accept writes. Nothing on this node can prevent that.", lost),
+		fmt.Sprintf("%s started again with the raft directory of before. A majority of the old members is the old cluster, which\ngoes on with a primary of its own: two clusters that accept writes. Nothing on this node can prevent that.", lost),
 		"Only when raft and identity.json were moved out of its data directory may one of them run again; it joins as a new\nmember then, and its PostgreSQL is rewound or copied anew.",
 	}
 }
