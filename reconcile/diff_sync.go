@@ -33,8 +33,7 @@ func (d *differ) sync() {
 	switch {
 	case !state.settled() && d.runsSync(issued, target):
 		s.effect = &Effect{Sync: &target, Settle: true}
-	case state.Next != nil:
-	case complete && !sameSync(state.Current, next) && d.leads() && issued.Role == RolePrimary:
+	case complete && !sameSync(target, next) && d.leads() && issued.Role == RolePrimary:
 		issued.Serial++
 		issued.Settings = maps.Clone(issued.Settings)
 		issued.Settings[syncNamesSetting] = syncNames(next)
@@ -76,10 +75,11 @@ func (d *differ) nextSync(final SyncSet) (next SyncSet, complete bool) {
 	}
 	next.K = final.K
 	current := d.rec.Sync.Current.Members
-	coming, staying := false, []string{}
+	coming, unknown, staying := false, false, []string{}
 	for _, name := range final.Members {
 		view := d.obs.Nodes[name]
 		member := slices.Contains(current, name)
+		unknown = unknown || !view.Reported && view.Silent < firstReport
 		switch {
 		case view.StreamingFrom(d.rec.Assignments[name].Upstream), member && !d.lostStream(name):
 			next.Members = append(next.Members, name)
@@ -91,10 +91,11 @@ func (d *differ) nextSync(final SyncSet) (next SyncSet, complete bool) {
 		}
 	}
 	if len(next.Members) < next.K {
-		return d.shortSync(next, staying)
+		next, complete = d.shortSync(next, staying)
+		return next, complete && !unknown
 	}
 	shrinks := len(staying) < len(current)
-	return next, !coming || shrinks
+	return next, (!coming || shrinks) && !unknown
 }
 
 // shortSync is the set while there are fewer standbys than commits are to wait for.
@@ -119,8 +120,6 @@ func (d *differ) lostStream(name string) bool {
 	view, issued := d.obs.Nodes[name], d.rec.Assignments[name]
 	r := view.Report
 	switch {
-	case !view.Reported:
-		return false // a new leader has not heard of it yet
 	case !view.Reachable, r.Problem != nil, r.Data.State != pg.DirCluster, r.Data.Generation < issued.Generation, r.Data.Rewinding:
 		return true
 	case r.Server.State == pg.ServerStopped && r.Data.WasPrimary():

@@ -178,6 +178,9 @@ type SyncSet struct {
 type SyncState struct {
 	Current SyncSet  `json:"current"`
 	Next    *SyncSet `json:"next,omitempty"`
+	// Passed are those that were to be next in this term and were replaced before they
+	// were seen to be in force: the primary may have run them.
+	Passed []SyncSet `json:"passed,omitempty"`
 	// Former are sets of earlier terms, which count until Current, or Next, has been
 	// seen to be in force under the new primary.
 	Former []SyncSet `json:"former,omitempty"`
@@ -185,16 +188,12 @@ type SyncState struct {
 
 // Sets are all the sets that count.
 func (s SyncState) Sets() []SyncSet {
-	sets := append(slices.Clone(s.Former), s.Current)
-	if s.Next != nil {
-		sets = append(sets, *s.Next)
-	}
-	return sets
+	return slices.Concat(s.Former, s.present())
 }
 
 // present are the sets that count for what the primary of the present term acknowledges.
 func (s SyncState) present() []SyncSet {
-	sets := []SyncSet{s.Current}
+	sets := append([]SyncSet{s.Current}, s.Passed...)
 	if s.Next != nil {
 		sets = append(sets, *s.Next)
 	}

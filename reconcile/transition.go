@@ -249,10 +249,10 @@ func (r *Record) changeSync(at time.Time, e Effect) error {
 	switch {
 	case e.Settle && (r.Sync.settled() || e.Sync != nil && !sameSync(*e.Sync, r.Sync.Target())):
 		return fmt.Errorf("%w: that is not the next sync set", ErrStale)
-	case e.Sync != nil && !e.Settle && r.Sync.Next != nil:
-		// The set that would be forgotten may be in force.
-		return fmt.Errorf("%w: a sync set is already coming", ErrStale)
-	case e.Sync != nil:
+	case e.Sync != nil && !e.Settle:
+		if before := r.Sync.Next; before != nil && !slices.ContainsFunc(r.Sync.Passed, func(s SyncSet) bool { return sameSync(s, *before) }) {
+			r.Sync.Passed = append(slices.Clip(r.Sync.Passed), *before)
+		}
 		r.Sync.Next = e.Sync
 	}
 	if e.Settle {

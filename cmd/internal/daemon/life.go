@@ -89,8 +89,8 @@ const (
 // raftTimeouts are such that a leader who is lost together with the primary is
 // replaced within the time after which the primary is suspected anyway.
 func raftTimeouts(f spec.Failover) raftstore.Timeouts {
-	heartbeat := min(max(f.Detect.Std()/3, leastHeartbeat), mostHeartbeat)
-	return raftstore.Timeouts{Heartbeat: heartbeat, Election: heartbeat, Lease: heartbeat / 2}
+	heartbeat := min(max(f.Detect.Std()/2, leastHeartbeat), mostHeartbeat)
+	return raftstore.Timeouts{Heartbeat: heartbeat, Election: heartbeat, Lease: heartbeat}
 }
 
 const (
