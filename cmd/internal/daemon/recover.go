@@ -59,6 +59,7 @@ node, it is not made the primary before an operator says so: with
 	}
 	f.flags(cmd)
 	fs := cmd.Flags()
+	fs.Lookup("spec").Usage = "the cluster's spec: must have this node, and says where it is reached; with --node it replaces --data-dir"
 	fs.BoolVar(&f.force, "force-new-cluster", false, "make a new Raft group of this node alone")
 	fs.BoolVar(&f.yes, "yes", false, "do not ask")
 	fs.BoolVar(&f.acceptLoss, "accept-data-loss", false, "let this node become primary although acknowledged writes may be missing on it")
