@@ -267,14 +267,15 @@ func (d *differ) start(n spec.Node, view NodeView, issued Assignment) {
 	r := view.Report
 	state := r.Server.State
 	fresh := r.Serial > 0 && r.Started == issued.Serial && !settled(view, issued)
-	if d.restarting(n, view, issued) || !view.Reachable || state == pg.ServerRunning && !fresh || r.Data.State != pg.DirCluster {
+	byHand := issued.Role == RoleStandby && state == pg.ServerRunning && !r.Server.Recovery
+	if d.restarting(n, view, issued) || !view.Reachable || state == pg.ServerRunning && !fresh && !byHand || r.Data.State != pg.DirCluster {
 		return
 	}
-	if issued.Role == RoleStandby && issued.Upstream != nil && state == pg.ServerStopped && unfit(issued, r.Data) {
+	if byHand || issued.Role == RoleStandby && issued.Upstream != nil && state == pg.ServerStopped && unfit(issued, r.Data) {
 		d.add(Step{
-			ID: stepID(StepRewind, n.Name), Kind: StepRewind, Node: n.Name, From: issued.Upstream.Node,
-			Summary: fmt.Sprintf("rewind %s to follow %s", n.Name, issued.Upstream.Node),
-			Reason:  fmt.Sprintf("its data may have what %s has not", issued.Upstream.Node),
+			ID: stepID(StepRewind, n.Name), Kind: StepRewind, Node: n.Name, From: d.primary.Name,
+			Summary: fmt.Sprintf("rewind %s to follow %s", n.Name, d.primary.Name),
+			Reason:  fmt.Sprintf("its server has run as a primary: its data may have what %s has not", d.primary.Name),
 		})
 		return
 	}

@@ -292,8 +292,8 @@ func TestDriftOfServers(t *testing.T) {
 				startByHand(c, "b")
 				c.Exec("b", "CREATE TABLE only_here (x int)")
 			},
-			shows: []string{"clone b", "has run as a primary"},
-			event: []string{"clone b", "has run as a primary"},
+			shows: []string{"rewind b", "has run as a primary"},
+			event: []string{"rewind b", "has run as a primary"},
 			after: func(t *testing.T, c *cluster.Cluster) {
 				if got := c.Query("b", "SELECT count(*)::text FROM pg_class WHERE relname = 'only_here'")[0]; got != "0" {
 					t.Errorf("node b still has what was written to it alone")

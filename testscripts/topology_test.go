@@ -298,7 +298,7 @@ func TestTopologyForeignDataIsNeverTouched(t *testing.T) {
 			before := fingerprint(t, c.DataDir("a"))
 			c.Until("the plan is blocked by it", cluster.Patience, func() bool {
 				return slices.ContainsFunc(c.Plan("").Blocked, func(b reconcile.Blocked) bool {
-					return b.Node == "a" && strings.Contains(b.Reason, c.DataDir("a")) || strings.Contains(b.Reason, "its data directory")
+					return b.Node == "a" && strings.Contains(b.Reason, c.DataDir("a")) || strings.Contains(b.Reason, "data directory")
 				})
 			})
 			if r := c.TryApply("", "--timeout", "20s"); r.Code != 1 {

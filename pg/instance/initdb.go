@@ -62,7 +62,8 @@ func (i *Instance) checkFree(m marker) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	there.Follows = m.Follows // what was done with it later
+	// What was done with it later does not matter here.
+	there.Follows, there.FollowsState, there.FollowsCheckpoint = m.Follows, m.FollowsState, m.FollowsCheckpoint
 	if there == m {
 		return true, nil
 	}

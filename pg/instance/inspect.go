@@ -119,6 +119,9 @@ func (i *Instance) describe(ctx context.Context, dir string) (pg.DataDirectory, 
 	found.SystemID, found.Timeline = control.SystemID, control.Timeline
 	found.Checkpoint, found.ControlState = control.Checkpoint, control.State
 	found.Least = control.StandbyLeast()
+	if found.WasPrimary() && (control.State != mark.FollowsState || control.Checkpoint != mark.FollowsCheckpoint) {
+		found.Follows = 0 // it has run as a primary since it was rewound
+	}
 	return found, nil
 }
 

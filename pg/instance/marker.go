@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+
+	"github.com/ramhq/ram/pg"
 )
 
 // markerFile is ramd's own file in a data directory, and beside one that is being
@@ -20,6 +22,10 @@ type marker struct {
 	Complete bool `json:"complete,omitempty"`
 	// Follows is the term whose primary the directory was rewound for.
 	Follows uint64 `json:"follows,omitempty"`
+	// FollowsState and FollowsCheckpoint are what the control file said then: a server
+	// that ran on it as a primary since has left others.
+	FollowsState      string `json:"follows_state,omitempty"`
+	FollowsCheckpoint pg.LSN `json:"follows_checkpoint,omitempty"`
 	// Removed says why and when a data directory was set aside.
 	Removed string `json:"removed,omitempty"`
 }

@@ -71,7 +71,7 @@ func (i *Instance) Rewind(ctx context.Context, o RewindOptions) error {
 	if err := i.rewindTo(ctx, o, source); err != nil {
 		return fmt.Errorf("rewind to %s: %w", o.Source.Redacted(), err)
 	}
-	return i.finishRewind(o, files)
+	return i.finishRewind(ctx, o, files)
 }
 
 // checkRewindable reports whether the directory was rewound for this term already.
@@ -263,12 +263,23 @@ func (i *Instance) walSegments() (map[string]bool, error) {
 
 // finishRewind makes the directory this node's again: pg_rewind has copied the
 // primary's files. The note goes last.
-func (i *Instance) finishRewind(o RewindOptions, files pg.ConfigFiles) error {
+func (i *Instance) finishRewind(ctx context.Context, o RewindOptions, files pg.ConfigFiles) error {
 	files.Standby = true
 	if err := i.writeConfig(i.cfg.DataDir, files); err != nil {
 		return err
 	}
-	m := marker{Cluster: i.cfg.Cluster, Node: i.cfg.Name, Generation: o.Generation, Follows: o.Term}
+	text, err := i.controlData(ctx, i.cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	control, err := pg.ParseControlData(text)
+	if err != nil {
+		return err
+	}
+	m := marker{
+		Cluster: i.cfg.Cluster, Node: i.cfg.Name, Generation: o.Generation,
+		Follows: o.Term, FollowsState: control.State, FollowsCheckpoint: control.Checkpoint,
+	}
 	if err := i.writeMarker(i.cfg.DataDir, m); err != nil {
 		return err
 	}

@@ -2,12 +2,15 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"github.com/rs/zerolog"
 
 	"github.com/ramhq/ram/cmd/internal/buildinfo"
@@ -33,8 +36,11 @@ type host struct {
 	server reconcile.Server
 	pass   string // the password that inst was opened with
 	inst   *instance.Instance
-	// settled is the assignment up to which roles and slots were seen to.
+	// settled is the assignment up to which roles and slots were seen to, recalled is set
+	// once an earlier ramd's note of it was looked for, pid is the server's.
 	settled  uint64
+	recalled bool
+	pid      int
 	advanced time.Time
 	// kept is from where on the primary keeps WAL for its slots.
 	kept map[string]pg.LSN
@@ -197,6 +203,7 @@ func (h *host) Look(ctx context.Context, a reconcile.Assignment) (reconcile.Loca
 		l.Drift = reconcile.FindDrift(a, paths(inst, a, l), l.Files)
 	}
 	l.Started = serial(l.Server, reconcile.StartedSetting)
+	h.recallSettled(a, l)
 	h.mu.Lock()
 	l.Settled, l.Aside = h.settled, inst.HasAside()
 	h.watchExit()
@@ -204,6 +211,51 @@ func (h *host) Look(ctx context.Context, a reconcile.Assignment) (reconcile.Loca
 	h.advanceSlots(ctx, inst, l)
 	l.Drift = append(l.Drift, h.roleDrift(ctx, inst, a, l)...)
 	return l, nil
+}
+
+// settledNote says which assignment a server was settled for, so that a ramd that was
+// started again has nothing to settle on a server that ran on.
+type settledNote struct {
+	Serial uint64 `json:"serial"`
+	PID    int    `json:"pid"`
+}
+
+func (h *host) settledPath() string { return filepath.Join(h.dataDir, "settled.json") }
+
+// setSettled notes that all is as an assignment has it. The note only saves work: it
+// need not survive a crash of the host.
+func (h *host) setSettled(serial uint64) {
+	h.mu.Lock()
+	h.settled = serial
+	pid := h.pid
+	h.mu.Unlock()
+	text, err := json.Marshal(settledNote{serial, pid})
+	if err == nil {
+		err = renameio.WriteFile(h.settledPath(), append(text, '\n'), 0o600)
+	}
+	if err != nil {
+		h.log.Debug().Err(err).Msg("what was settled is not noted")
+	}
+}
+
+// recallSettled reads the note once, when the assignment is known. A promise is made
+// anew by each ramd.
+func (h *host) recallSettled(a reconcile.Assignment, l reconcile.Local) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pid = l.Server.PID
+	if h.recalled || a.Serial == 0 {
+		return
+	}
+	h.recalled = true
+	var note settledNote
+	text, err := os.ReadFile(h.settledPath())
+	if err != nil || json.Unmarshal(text, &note) != nil || a.Frozen() {
+		return
+	}
+	if h.settled == 0 && note.PID == l.Server.PID && note.PID != 0 && note.Serial == l.Loaded {
+		h.settled = note.Serial
+	}
 }
 
 // paths are what only this host knows of an assignment's files.

@@ -79,9 +79,7 @@ func (h *host) freeze(ctx context.Context, inst *instance.Instance, a reconcile.
 	}
 	h.log.Info().Stringer("lsn", frozen.LSN).Uint32("timeline", uint32(frozen.Timeline)).Bool("complete", frozen.Complete).
 		Uint64("term", a.Term).Msg("frozen")
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.settled = a.Serial
+	h.setSettled(a.Serial)
 	return nil
 }
 
@@ -248,9 +246,7 @@ func (h *host) settle(ctx context.Context, inst *instance.Instance, a reconcile.
 		}
 		h.sawRole(instance.RoleRight)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.settled = a.Serial
+	h.setSettled(a.Serial)
 	return nil
 }
 
