@@ -144,6 +144,7 @@ func (h *host) hearAnswer(m message) {
 		return
 	}
 	h.promised.term, h.promised.serial, h.last = a.Term, a.Serial, a
+	r.heard = true
 	if a.Serial != r.assignment.Serial {
 		r.problem = nil
 		if r.busy != nil && (a.Role != r.assignment.Role || a.Generation != r.assignment.Generation || a.Term != r.assignment.Term || a.Frozen() != r.assignment.Frozen()) {
@@ -171,6 +172,9 @@ func (h *host) act() {
 		return
 	}
 	act := reconcile.NextAct(r.assignment, h.local())
+	if act.Kind != reconcile.ActNone && !r.heard {
+		w.breaks("S4: %s: %s for %d, and no leader has said so", h.name, act.Kind, r.assignment.Serial)
+	}
 	switch act.Kind {
 	case reconcile.ActNone:
 		r.problem = nil
@@ -274,7 +278,7 @@ func (h *host) finish(act reconcile.Act) {
 		return
 	}
 	d, from := &h.disk, &up.disk
-	if act.Kind == reconcile.ActRewind && d.timeline() == from.timeline() {
+	if act.Kind == reconcile.ActRewind && (d.timeline() == from.timeline() || w.bend.NoRewind) {
 		// pg_rewind compares numbers: no rewind required.
 		d.rewinding, d.follows = false, r.assignment.Term
 		d.control = "in archive recovery"

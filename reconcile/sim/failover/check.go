@@ -76,8 +76,8 @@ func (w *World) vouch(after *reconcile.Record) {
 func (w *World) chosen(before *reconcile.Record, e reconcile.Elect) {
 	p := w.names[e.Node]
 	in, verdict := e.Choice.Input, e.Choice.Verdict
-	w.ledger.byLease = !guaranteed(before.Sync.Sets()) || in.AcceptLoss
-	strict := !w.ledger.byLease && verdict.MayLose == ""
+	w.ledger.byLease = !guaranteed(before.Sync.Sets()) || verdict.MayLose != "" && in.Target != e.Node
+	strict := !w.ledger.byLease && !in.AcceptLoss
 	w.ledger.acks = slices.DeleteFunc(w.ledger.acks, func(a acknowledged) bool {
 		if p.has(a) {
 			return false
@@ -92,6 +92,7 @@ func (w *World) chosen(before *reconcile.Record, e reconcile.Elect) {
 // check is for what must hold after every event.
 func (w *World) check() {
 	rec := w.record()
+	w.checkLeases(rec)
 	for i, h := range w.hosts {
 		if !h.server.writable() || h.guard == nil || h.guard.lease.until <= h.clock() {
 			continue
@@ -103,6 +104,20 @@ func (w *World) check() {
 		}
 		if t := h.guard.lease.term; t > rec.Term || t == rec.Term && rec.Primary != h.name {
 			w.breaks("S1: %s holds a lease of term %d, of which %q is the primary", h.name, t, rec.Primary)
+		}
+	}
+}
+
+// checkLeases checks that no lease of an earlier term is out when the primary was
+// chosen because there was none.
+func (w *World) checkLeases(rec *reconcile.Record) {
+	if !w.ledger.byLease || w.unguarded || rec.Primary == "" {
+		return
+	}
+	for _, h := range w.hosts {
+		g := h.guard
+		if g != nil && h.name != rec.Primary && h.server.writable() && g.lease.until > h.clock() && g.lease.term < rec.Term {
+			w.breaks("S1: %s holds a lease of term %d, and %s was granted term %d", h.name, g.lease.term, rec.Primary, rec.Term)
 		}
 	}
 }

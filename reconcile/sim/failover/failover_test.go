@@ -40,7 +40,13 @@ var clusters = []string{
 
 func cluster(t *testing.T, seed uint64) *spec.Cluster {
 	t.Helper()
-	c, err := sim.ParseSpec(clusters[seed%uint64(len(clusters))])
+	return parse(t, clusters[seed%uint64(len(clusters))])
+}
+
+// parse reads a spec in one line, with a short lease.
+func parse(t *testing.T, text string) *spec.Cluster {
+	t.Helper()
+	c, err := sim.ParseSpec(text)
 	if err != nil {
 		t.Fatal(err)
 	}

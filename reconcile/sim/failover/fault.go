@@ -18,7 +18,7 @@ func (w *World) fault() {
 		w.killRamd, w.killRamd, w.startRamd, w.startRamd, w.startRamd, w.stopRamd, w.contRamd, w.contRamd,
 		w.killServer, w.killServer, w.killPostmaster, w.hangServer, w.contServer,
 		w.cutOff, w.cutOneWay, w.split, w.healNet, w.healNet, w.lose,
-		w.moveLeader, w.operator, w.operator,
+		w.moveLeader, w.operator, w.operator, w.slowDown, w.slowDown, w.speedUp,
 	}
 	if w.unguarded {
 		faults = append(faults, w.killGuard, w.stopGuard)
@@ -139,6 +139,14 @@ func (w *World) cutOneWay(h *host) {
 	w.cut[[2]string{h.name, o.name}] = true
 }
 
+// slowDown has a standby fall behind.
+func (w *World) slowDown(h *host) {
+	w.note("FAULT %s: receives slowly", h.name)
+	h.slow = true
+}
+
+func (w *World) speedUp(h *host) { h.slow = false }
+
 func (w *World) split(*host) {
 	side := map[string]bool{}
 	for _, h := range w.hosts {
@@ -248,7 +256,7 @@ func (w *World) heal() {
 	clear(w.cut)
 	w.loss = 0
 	for _, h := range w.hosts {
-		h.up, h.stopped = true, false
+		h.up, h.stopped, h.slow = true, false, false
 		if h.guard != nil {
 			h.guard.stopped = false
 		}

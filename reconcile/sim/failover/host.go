@@ -17,6 +17,7 @@ type host struct {
 	rate, skew time.Duration
 	up         bool
 	stopped    bool // all its processes are, and will go on
+	slow       bool // WAL takes long to get there
 
 	// What follows is on its disk: Raft's, and that of PostgreSQL.
 	raftTerm        uint64
@@ -45,6 +46,7 @@ type ramd struct {
 
 	// The agent's.
 	confirmed, hold bool
+	heard           bool // a leader since it started
 	assignment      reconcile.Assignment
 	settled         uint64
 	synced          synced
@@ -128,7 +130,7 @@ func (h *host) guardLooks() {
 		h.endServer()
 		return
 	}
-	if !h.server.postmaster && h.w.chance(20) {
+	if !h.server.postmaster && h.w.chance(6) {
 		h.w.note("%s: its guard has killed what the postmaster left", h.name)
 		h.endServer()
 	}

@@ -18,6 +18,8 @@ type Mutation struct {
 	// ForgetsPromise has an agent that starts again take older terms; Remembers has
 	// it begin with what it was assigned before, with nobody asked.
 	ForgetsPromise, Remembers bool
+	// NoRewind has a former primary follow with what it has.
+	NoRewind bool
 	// AnyTimeline has a promotion begin whatever timeline PostgreSQL would take.
 	AnyTimeline bool
 	// NoCheckpoint has it take a sync set for in force before the checkpointer has read it.

@@ -347,6 +347,9 @@ func (w *World) connect(h *host) {
 
 // take writes what came, flushes it, and says so.
 func (w *World) take(h *host, r *receiver) {
+	if h.slow && !w.chance(2) {
+		return
+	}
 	d, up := &h.disk, &r.from.disk
 	if sent := min(r.sender.sent, up.flushed); sent > len(d.wal) {
 		upTo := len(d.wal) + 1 + w.random.IntN(sent-len(d.wal))
