@@ -214,12 +214,12 @@ func (c *choice) missingOf(sets []SyncSet, counts func(Candidate) bool) string {
 	return ""
 }
 
-// reached reports whether one of those that promised has WAL of the timeline that the
-// deposed primary began.
+// reached reports whether the best of those that promised has WAL of the timeline that
+// the deposed primary began, and with it all that was there before. That another one
+// has, which cannot be chosen, is of no use.
 func (c *choice) reached() bool {
-	return c.in.Deposed.Timeline != 0 && slices.ContainsFunc(c.promised, func(n Candidate) bool {
-		return !n.Barren && n.Timeline >= c.in.Deposed.Timeline
-	})
+	return c.in.Deposed.Timeline != 0 && len(c.promised) > 0 &&
+		c.promised[0].electable() && c.promised[0].Timeline >= c.in.Deposed.Timeline
 }
 
 func (c *choice) hasPromised(node string) bool {

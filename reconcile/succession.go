@@ -131,6 +131,7 @@ func cannotSucceed(rec *Record, obs Observed) string {
 	}
 	strict := rec.Spec.Replication.Mode == spec.ModeQuorum && rec.Spec.Replication.WhenShort != spec.WhenShortDegrade
 	c := choice{in: in, promised: in.Nodes}
+	slices.SortStableFunc(c.promised, c.compare)
 	switch {
 	case !possible:
 		return "no standby that may become primary answers"

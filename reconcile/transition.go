@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ramhq/ram/pg"
+	"github.com/ramhq/ram/spec"
 )
 
 // Errors that Transition returns and callers branch on. A rejected command
@@ -261,7 +262,12 @@ func (r *Record) changeSync(at time.Time, e Effect) error {
 		if s := r.Sync.Current; s.K > 0 {
 			message = fmt.Sprintf("commits wait for %d of %s", s.K, strings.Join(s.Members, ", "))
 		}
-		r.note(at, Event{Kind: EventSync, Severity: Info, Message: message})
+		severity := Info
+		if c := r.Spec; c != nil && c.Replication.Mode == spec.ModeQuorum && r.Sync.Current.K < c.Replication.SyncStandbys {
+			severity = Warning
+			message = fmt.Sprintf("THE GUARANTEE IS OFF: %s, the spec asks for %d", message, c.Replication.SyncStandbys)
+		}
+		r.note(at, Event{Kind: EventSync, Severity: severity, Message: message})
 	}
 	return nil
 }

@@ -203,7 +203,7 @@ func (h *host) Look(ctx context.Context, a reconcile.Assignment) (reconcile.Loca
 		l.Drift = reconcile.FindDrift(a, paths(inst, a, l), l.Files)
 	}
 	l.Started = serial(l.Server, reconcile.StartedSetting)
-	h.recallSettled(a, l)
+	h.recallSettled(l)
 	h.mu.Lock()
 	l.Settled, l.Aside = h.settled, inst.HasAside()
 	h.watchExit()
@@ -223,13 +223,17 @@ type settledNote struct {
 func (h *host) settledPath() string { return filepath.Join(h.dataDir, "settled.json") }
 
 // setSettled notes that all is as an assignment has it. The note only saves work: it
-// need not survive a crash of the host.
-func (h *host) setSettled(serial uint64) {
+// need not survive a crash of the host. Of a promise there is none, since each ramd
+// makes it anew.
+func (h *host) setSettled(a reconcile.Assignment) {
 	h.mu.Lock()
-	h.settled = serial
-	pid := h.pid
+	h.settled = a.Serial
+	note := settledNote{a.Serial, h.pid}
 	h.mu.Unlock()
-	text, err := json.Marshal(settledNote{serial, pid})
+	if a.Frozen() {
+		note = settledNote{}
+	}
+	text, err := json.Marshal(note)
 	if err == nil {
 		err = renameio.WriteFile(h.settledPath(), append(text, '\n'), 0o600)
 	}
@@ -238,19 +242,18 @@ func (h *host) setSettled(serial uint64) {
 	}
 }
 
-// recallSettled reads the note once, when the assignment is known. A promise is made
-// anew by each ramd.
-func (h *host) recallSettled(a reconcile.Assignment, l reconcile.Local) {
+// recallSettled reads the note once.
+func (h *host) recallSettled(l reconcile.Local) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.pid = l.Server.PID
-	if h.recalled || a.Serial == 0 {
+	if h.recalled {
 		return
 	}
 	h.recalled = true
 	var note settledNote
 	text, err := os.ReadFile(h.settledPath())
-	if err != nil || json.Unmarshal(text, &note) != nil || a.Frozen() {
+	if err != nil || json.Unmarshal(text, &note) != nil {
 		return
 	}
 	if h.settled == 0 && note.PID == l.Server.PID && note.PID != 0 && note.Serial == l.Loaded {

@@ -79,7 +79,7 @@ func (h *host) freeze(ctx context.Context, inst *instance.Instance, a reconcile.
 	}
 	h.log.Info().Stringer("lsn", frozen.LSN).Uint32("timeline", uint32(frozen.Timeline)).Bool("complete", frozen.Complete).
 		Uint64("term", a.Term).Msg("frozen")
-	h.setSettled(a.Serial)
+	h.setSettled(a)
 	return nil
 }
 
@@ -246,7 +246,7 @@ func (h *host) settle(ctx context.Context, inst *instance.Instance, a reconcile.
 		}
 		h.sawRole(instance.RoleRight)
 	}
-	h.setSettled(a.Serial)
+	h.setSettled(a)
 	return nil
 }
 
