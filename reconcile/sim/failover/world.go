@@ -155,7 +155,8 @@ func (w *World) Settle(n int) error {
 			return err
 		}
 		if w.whole() {
-			return nil
+			w.checkLedger()
+			return w.Err()
 		}
 	}
 	return fmt.Errorf("the cluster does not become whole: %s\n%s", w.unfinished(), w.Transcript(150))
