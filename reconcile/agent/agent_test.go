@@ -28,6 +28,8 @@ type host struct {
 	// context ends.
 	fails  map[reconcile.ActKind]error
 	blocks map[reconcile.ActKind]bool
+	// refuses has the voters confirm nothing.
+	refuses bool
 }
 
 func newHost() *host {
@@ -83,12 +85,14 @@ func (h *host) Do(ctx context.Context, a reconcile.Assignment, act reconcile.Act
 func (h *host) Renew(context.Context, uint64, time.Duration) error { return nil }
 func (h *host) Check(context.Context) error                        { return nil }
 
-// voters are two who confirm whatever they are asked.
-type voters struct{}
+// voters are three of whom the first always confirms, and the others unless told not to.
+type voters struct{ *host }
 
-func (voters) Names() []string { return []string{"a", "b"} }
-func (voters) Beat(_ context.Context, _ string, b reconcile.Beat) (reconcile.Confirmation, error) {
-	return reconcile.Confirmation{Term: b.Term, Voter: true}, nil
+func (voters) Names() []string { return []string{"a", "b", "c"} }
+func (v voters) Beat(_ context.Context, voter string, b reconcile.Beat) (reconcile.Confirmation, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return reconcile.Confirmation{Term: b.Term, Voter: voter == "a" || !v.refuses}, nil
 }
 
 func limits() agent.Limits { return agent.Limits{Detect: time.Second, Lease: 5 * time.Second} }
@@ -143,7 +147,7 @@ func run(t *testing.T, h *host, l *leader, test func(a *agent.Agent)) {
 	synctest.Test(t, func(t *testing.T) {
 		h.exited = make(chan struct{}, 1) // of the bubble, or time stands still
 		a := agent.New(agent.Config{
-			Name: "b", Incarnation: "1", Host: h, Voters: voters{}, Limits: limits, Upward: l, Logger: zerolog.Nop(), Interval: time.Second,
+			Name: "b", Incarnation: "1", Host: h, Voters: voters{h}, Limits: limits, Upward: l, Logger: zerolog.Nop(), Interval: time.Second,
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
@@ -172,6 +176,51 @@ func TestNothingIsDoneUntilALeaderHasGivenAnAssignment(t *testing.T) {
 		later(time.Minute)
 		if did := h.did(); did != nil {
 			t.Errorf("without an assignment it did %v", did)
+		}
+	})
+}
+
+func TestWhatComesUnaskedIsNotBelievedBeforeALeaderHasAnswered(t *testing.T) {
+	h, l := newHost(), &leader{silent: true}
+	run(t, h, l, func(a *agent.Agent) {
+		later(time.Second)
+		a.Assign(agent.Answer{Assignment: standby(1)}) // of a leader that may lead no more
+		later(time.Minute)
+		if did := h.did(); did != nil {
+			t.Errorf("on what came unasked it did %v", did)
+		}
+		l.assign(agent.Answer{Assignment: standby(2)})
+		later(5 * time.Second)
+		a.Assign(agent.Answer{Assignment: standby(3)})
+		later(5 * time.Second)
+		if r := l.last(); r.Serial != 3 || r.Settled != 3 {
+			t.Errorf("what a confirmed agent is sent is not made true: %+v", r)
+		}
+	})
+}
+
+// primaryAt is an assignment to be the primary of a term.
+func primaryAt(serial uint64) reconcile.Assignment {
+	a := standby(serial)
+	a.Role, a.Upstream, a.Launch = reconcile.RolePrimary, nil, serial
+	return a
+}
+
+func TestAPrimaryIsStartedOnlyWithAConfirmedLease(t *testing.T) {
+	h, l := newHost(), &leader{answer: agent.Answer{Assignment: primaryAt(1)}}
+	h.local.Data = pg.DataDirectory{State: pg.DirCluster, Version: 15, SystemID: 7, Generation: 1, ControlState: "shut down"}
+	h.refuses = true
+	run(t, h, l, func(*agent.Agent) {
+		later(time.Minute)
+		if did := h.did(); slices.Contains(did, reconcile.ActStart) {
+			t.Errorf("without a lease it did %v", did)
+		}
+		h.mu.Lock()
+		h.refuses = false
+		h.mu.Unlock()
+		later(time.Minute)
+		if did := h.did(); !slices.Contains(did, reconcile.ActStart) {
+			t.Errorf("with a lease it did %v", did)
 		}
 	})
 }
