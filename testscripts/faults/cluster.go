@@ -32,6 +32,7 @@ type Cluster struct {
 	base    cluster.Spec // of New
 	spec    string       // what the next Apply applies
 	names   []string     // of nodes, in the order of their addresses
+	left    []string     // of names, that the spec has no more
 	tables  int          // made by newTable
 	nodes   map[string]*node
 	http    *http.Client
@@ -122,6 +123,11 @@ func (c *Cluster) Nodes() []string { return slices.Clone(c.names) }
 // Others are the names of all nodes but some.
 func (c *Cluster) Others(but ...string) []string {
 	return slices.DeleteFunc(c.Nodes(), func(name string) bool { return slices.Contains(but, name) })
+}
+
+// standbys are the names of all nodes that should follow a primary.
+func (c *Cluster) standbys(primary string) []string {
+	return c.Others(slices.Concat([]string{primary}, c.left, c.base.Witnesses)...)
 }
 
 // Dir is everything of a node; StateDir ramd's --data-dir; DataDir PostgreSQL's;

@@ -26,8 +26,26 @@ func formed(t *testing.T) *Cluster {
 	return c
 }
 
-func TestFaultsStandbyCutOff(t *testing.T) {
+// TestFaultsWithoutFailover does what is no reason for another primary, or leaves none
+// that could become it.
+func TestFaultsWithoutFailover(t *testing.T) {
 	c := formed(t)
+	for _, p := range []struct {
+		rule string
+		part func(c *Cluster)
+	}{
+		{"standby cut off: writes go on", standbyCutOff},
+		{"a commit without its standby is not acknowledged", commitWithoutStandby},
+		{"ramd of the primary replaced: its PostgreSQL goes on", ramdReplaced},
+		{"ramd of the primary frozen for 3 s: its PostgreSQL goes on", ramdFrozen},
+		{"all hosts lose power", allHostsLosePower},
+	} {
+		c.Part(p.rule, func(*testing.T) { p.part(c) })
+	}
+}
+
+func standbyCutOff(c *Cluster) {
+	c.t.Helper()
 	watch := c.Watch(Pace{})
 	c.AwaitAcknowledged(watch.Writer, 50)
 	standby := c.Others(c.Primary())[0]
@@ -41,15 +59,15 @@ func TestFaultsStandbyCutOff(t *testing.T) {
 	watch.Check()
 }
 
-func TestFaultsCommitWithoutItsStandbyIsNotAcknowledged(t *testing.T) {
-	c := formed(t)
+func commitWithoutStandby(c *Cluster) {
+	c.t.Helper()
 	w := c.StartWriter(Pace{Timeout: time.Minute})
 	c.AwaitAcknowledged(w, 10)
 	primary := c.Primary()
 
 	for _, standby := range c.Others(primary) {
 		if c.Host(standby).Signal(syscall.SIGSTOP, "walreceiver") != 1 {
-			t.Fatalf("no walreceiver on %s\n%s", standby, c.Picture())
+			c.t.Fatalf("no walreceiver on %s\n%s", standby, c.Picture())
 		}
 	}
 	c.until("a commit waits, and is told to wait no longer", func() bool {
@@ -67,13 +85,13 @@ func TestFaultsCommitWithoutItsStandbyIsNotAcknowledged(t *testing.T) {
 		return w.Outcome == Maybe && strings.Contains(w.Reason, "canceling wait for synchronous replication")
 	})
 	if unsure < 0 {
-		t.Errorf("the ledger (%s) has no write that came back with PostgreSQL's warning", l)
+		c.t.Errorf("the ledger (%s) has no write that came back with PostgreSQL's warning", l)
 	}
 	c.CheckLedger(c.CheckWhole().Primary, l)
 }
 
-func TestFaultsRamdUpgradeIsNoFailover(t *testing.T) {
-	c := formed(t)
+func ramdReplaced(c *Cluster) {
+	c.t.Helper()
 	watch := c.Watch(Pace{})
 	c.AwaitAcknowledged(watch.Writer, 20)
 	primary := c.Primary()
@@ -82,20 +100,27 @@ func TestFaultsRamdUpgradeIsNoFailover(t *testing.T) {
 	c.Start(primary)
 	c.AwaitConverged()
 	c.AwaitAcknowledged(watch.Writer, 20)
-	l := watch.Check()
-	reigns := map[string]bool{}
-	for _, w := range l.Writes {
-		if w.Outcome == Acknowledged {
-			reigns[w.Reign] = true
-		}
-	}
-	if len(reigns) != 1 {
-		t.Errorf("writes were acknowledged by %v, and one server goes on while its ramd is replaced", reigns)
+	if reigns := watch.Check().Reigns(); len(reigns) != 1 {
+		c.t.Errorf("writes were acknowledged by %q, and one server goes on while its ramd is replaced", reigns)
 	}
 }
 
-func TestFaultsAllHostsLosePower(t *testing.T) {
-	c := formed(t)
+func ramdFrozen(c *Cluster) {
+	c.t.Helper()
+	primary := c.settled()
+	watch := c.Watch(Pace{})
+	c.AwaitAcknowledged(watch.Writer, 20)
+	c.Host(primary).Signal(syscall.SIGSTOP, "ramd start")
+	time.Sleep(3 * time.Second)
+	c.Mend()
+	c.AwaitAcknowledged(watch.Writer, 20)
+	if reigns := watch.Check().Reigns(); len(reigns) != 1 {
+		c.t.Errorf("writes were acknowledged by %q, and PostgreSQL goes on while its ramd is frozen", reigns)
+	}
+}
+
+func allHostsLosePower(c *Cluster) {
+	c.t.Helper()
 	watch := c.Watch(Pace{})
 	c.AwaitAcknowledged(watch.Writer, 20)
 	c.Net.Cut(c.Nodes()...)

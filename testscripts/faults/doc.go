@@ -14,6 +14,16 @@
 // It needs root and /dev/net/tun; New skips the test when they are missing, but for
 // CI=true as root.
 //
+// # What runs when
+//
+// A plain go test plays what breaks most often, in three to four minutes: the primary lost
+// in the usual ways, two failovers in a row, what is no reason for a failover, and a
+// few rounds of random faults.
+// RAM_FAULTS_ALL=1 adds the rest: every way to lose the primary; standbys that lag, do not
+// replay or have lost their WAL; failover during changes; hosts that come back in every
+// order; async mode and witnesses. Random rounds go on for RAM_FAULTS_HOURS. make faults
+// sets both.
+//
 // # Why a switch of our own
 //
 // Every host has a TUN device whose other end the test holds. That needs nothing of

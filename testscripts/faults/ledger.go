@@ -56,6 +56,18 @@ func (l *Ledger) numbers(o Outcome) []int64 {
 	return numbers
 }
 
+// Reigns are the servers that acknowledged writes, in the order of their first one; a
+// server that was started again counts anew.
+func (l *Ledger) Reigns() []string {
+	var reigns []string
+	for _, w := range l.Writes {
+		if w.Outcome == Acknowledged && !slices.Contains(reigns, w.Reign) {
+			reigns = append(reigns, w.Reign)
+		}
+	}
+	return reigns
+}
+
 // Check compares the ledger with the numbers that a server has. The error names
 // acknowledged writes that are lost, refused ones that are there, and numbers that
 // nobody wrote.

@@ -20,6 +20,15 @@ func Need(t testing.TB) {
 	}
 }
 
+// thorough skips a test that runs only when all are asked for: with RAM_FAULTS_ALL=1,
+// which make faults sets.
+func thorough(t testing.TB) {
+	t.Helper()
+	if os.Getenv("RAM_FAULTS_ALL") != "1" {
+		t.Skip("not one of the short ones: RAM_FAULTS_ALL=1, or make faults")
+	}
+}
+
 // possible says why there cannot be hosts; nil when there can.
 func possible() error {
 	if os.Geteuid() != 0 {

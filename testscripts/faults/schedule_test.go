@@ -11,8 +11,8 @@ import (
 	"github.com/ramhq/ram/testscripts/cluster"
 )
 
-// TestSchedule plays rounds of random faults on RAM_FAULTS_NODES nodes (3), for a minute
-// or for RAM_FAULTS_HOURS.
+// TestSchedule plays rounds of random faults on RAM_FAULTS_NODES nodes (3), for half a
+// minute or for RAM_FAULTS_HOURS.
 // Each round has a seed, counted up from RAM_FAULTS_SEED (1); a failure names the one to
 // begin with to see it again.
 func TestSchedule(t *testing.T) {
@@ -21,7 +21,7 @@ func TestSchedule(t *testing.T) {
 	c.GiveDisks()
 	c.Form()
 	seed := fromEnv(t, "RAM_FAULTS_SEED", uint64(1), func(s string) (uint64, error) { return strconv.ParseUint(s, 10, 64) })
-	hours := fromEnv(t, "RAM_FAULTS_HOURS", 1.0/60, func(s string) (float64, error) { return strconv.ParseFloat(s, 64) })
+	hours := fromEnv(t, "RAM_FAULTS_HOURS", 1.0/120, func(s string) (float64, error) { return strconv.ParseFloat(s, 64) })
 	end := time.Now().Add(time.Duration(hours * float64(time.Hour)))
 
 	played, acknowledged, longest := 0, 0, time.Duration(0)
