@@ -30,10 +30,12 @@ type watch struct {
 
 	mu       sync.Mutex // guards what follows
 	asking   bool
+	asked    time.Time // when they were asked last
 	answered time.Time // when a node last had an answer from the primary's server
 	term     uint64    // of the opening that is known
 	opened   time.Time // when it was first seen
 	barring  bool
+	tried    time.Time // when they were told last
 	barred   time.Time // when a majority had been told of it; zero before
 	told     map[string]bool
 }
@@ -75,14 +77,17 @@ func (w *watch) ask(ctx context.Context, rec *reconcile.Record) {
 		name = rec.Opening.Deposed
 	}
 	server := rec.Assignments[name].Server
+	limit := rec.Spec.Failover.Detect.Std() / 2
+	now := time.Now()
 	w.mu.Lock()
-	busy := w.asking
-	w.asking = true
+	busy := w.asking || w.cluster == nil || now.Sub(w.asked) < limit/asksPerLimit
+	if !busy {
+		w.asking, w.asked = true, now
+	}
 	w.mu.Unlock()
-	if busy || w.cluster == nil {
+	if busy {
 		return
 	}
-	limit := rec.Spec.Failover.Detect.Std() / 2
 	w.calls.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
@@ -108,13 +113,23 @@ func (w *watch) ask(ctx context.Context, rec *reconcile.Record) {
 	})
 }
 
+// asksPerLimit is how often the others are asked within the time that they have to
+// answer; barAgain is the time between two tries to reach voters.
+const (
+	asksPerLimit = 4
+	barAgain     = 100 * time.Millisecond
+)
+
 // bar tells the voters of the open term, until a majority has heard of it.
 func (w *watch) bar(ctx context.Context, rec *reconcile.Record, voters []string) {
+	now := time.Now()
 	w.mu.Lock()
-	busy := w.barring || !w.barred.IsZero() || w.term != rec.Term
-	w.barring = w.barring || !busy
+	busy := w.cluster == nil || w.barring || !w.barred.IsZero() || w.term != rec.Term || now.Sub(w.tried) < barAgain
+	if !busy {
+		w.barring, w.tried = true, now
+	}
 	w.mu.Unlock()
-	if busy || w.cluster == nil {
+	if busy {
 		return
 	}
 	term := rec.Term
