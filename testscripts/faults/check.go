@@ -59,6 +59,7 @@ func (w *Watch) CheckOnePrimary() {
 	if err := CheckOnePrimary(ledgers...); err != nil {
 		w.c.t.Error(err)
 	}
+	w.c.t.Logf("%s", ledgers[0])
 }
 
 // stop ends the watch. The first ledger is that of the client.
