@@ -132,7 +132,7 @@ func TestPgxReadsBothForms(t *testing.T) {
 func (s *scratch) checkConninfo(t *testing.T) {
 	psql, err := exec.LookPath("psql")
 	if err != nil {
-		t.Skip("psql is not installed")
+		skip(t, "psql is not installed")
 	}
 	for _, application := range []string{"plain", `it's \a "b"`, " a&b=c +d%20#? ", "a,b:c/d"} {
 		info := Conninfo{"host": s.dir, "port": "5432", "user": "postgres", "dbname": "postgres", "application_name": application}
