@@ -182,6 +182,7 @@ var testSecret = []byte("a secret of the tests, 32 bytes.")
 func newCluster(t *testing.T, names ...string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, network: newNetwork(), log: &logSink{}, nodes: map[string]*node{}}
+	t.TempDir() // the first call has all of them removed, which is to come after the stores are closed
 	t.Cleanup(func() {
 		for _, n := range c.made {
 			n.Close()
