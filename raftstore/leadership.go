@@ -101,6 +101,10 @@ func (s *Store) leadOnce(ctx context.Context, now reign, lead func(ctx context.C
 	return lead(reigning)
 }
 
+// Reign numbers this node's leaderships since Open; it means nothing while it does
+// not lead.
+func (s *Store) Reign() uint64 { return s.currentReign().number }
+
 func (s *Store) waitReignEnds(ctx context.Context, now reign) {
 	for {
 		changed := s.reigns.changed()

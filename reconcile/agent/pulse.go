@@ -102,15 +102,15 @@ func (a *Agent) confirm(ctx context.Context, term uint64) (time.Duration, error)
 		calls.Wait()
 	})
 	var answers []reconcile.Confirmation
-	confirmed := false
+	var confirmed bool
+	var age time.Duration
 	for range voters {
 		answers = append(answers, <-heard)
-		if reconcile.Confirmed(answers, len(voters)) {
-			confirmed = true
+		if confirmed, age = reconcile.Confirmed(answers, len(voters)); confirmed {
 			break
 		}
 	}
-	left := limits.Lease - time.Since(asked)
+	left := limits.Lease - time.Since(asked) - age
 	if !confirmed || left <= 0 {
 		return 0, errUnconfirmed
 	}
@@ -124,13 +124,11 @@ func (a *Agent) position() pg.LSN {
 }
 
 // checking finds a primary that accepts connections and answers nobody, or cannot
-// write: a fresh session and a write each second, off the loop that acts.
+// write: a fresh session and a write now and then, off the loop that acts.
 func (a *Agent) checking(ctx context.Context) error {
-	ticker := time.NewTicker(checkInterval)
-	defer ticker.Stop()
 	for {
 		if a.serving() {
-			trial, cancel := context.WithTimeout(ctx, max(a.cfg.Limits().Lease, checkInterval))
+			trial, cancel := context.WithTimeout(ctx, max(a.cfg.Limits().Lease, time.Second))
 			err := a.cfg.Host.Check(trial)
 			cancel()
 			if err != nil && ctx.Err() == nil {
@@ -140,15 +138,15 @@ func (a *Agent) checking(ctx context.Context) error {
 		} else {
 			a.checked(true)
 		}
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, a.checkInterval()) {
 			return nil
-		case <-ticker.C:
 		}
 	}
 }
 
-const checkInterval = time.Second
+// checkInterval is such that a server that hangs has failed two checks, which each may
+// take a lease, soon after the lease is over.
+func (a *Agent) checkInterval() time.Duration { return max(a.cfg.Limits().Lease/2, time.Second) }
 
 // serving reports whether a primary is here that should answer.
 func (a *Agent) serving() bool {
@@ -183,7 +181,7 @@ func (a *Agent) hung(now time.Time) time.Duration {
 	if a.answered.IsZero() || a.assignment.Role != reconcile.RolePrimary || s != pg.ServerRunning && s != pg.ServerHung {
 		return 0
 	}
-	if silent := now.Sub(a.answered); silent > 2*checkInterval {
+	if silent := now.Sub(a.answered); silent > a.checkInterval()+time.Second {
 		return silent
 	}
 	return 0

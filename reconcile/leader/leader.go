@@ -128,12 +128,13 @@ func (l *Leader) Run(ctx context.Context) error {
 	r := round{Leader: l, patience: newPatience(), watch: w}
 	ticker := time.NewTicker(l.cfg.Interval)
 	defer ticker.Stop()
-	for {
+	for look := true; ; {
 		changed := l.cfg.Store.Changed()
 		again, err := r.succeed(ctx)
-		if err == nil && !again && l.Informed() {
+		if err == nil && !again && look && l.Informed() {
 			err = r.run(ctx)
 		}
+		look = true
 		if err != nil {
 			return err
 		}
@@ -148,6 +149,7 @@ func (l *Leader) Run(ctx context.Context) error {
 		case <-b.changed:
 		case <-changed:
 		case <-suspicion.C:
+			look = false // nothing was reported: only the silence has grown
 		case <-ticker.C:
 			r.stepAside(ctx)
 		}

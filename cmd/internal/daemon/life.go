@@ -155,7 +155,7 @@ func (l *life) run(ctx context.Context, ready func()) error {
 	group.Go(func() error { return l.agent.Run(ctx) })
 	group.Go(func() error { return l.keepTokens(ctx) })
 	group.Go(func() error { return l.tellLeaders(ctx) })
-	group.Go(func() error { return l.pulse.run(ctx) })
+	group.Go(func() error { return l.pulse.run(ctx, l.limits) })
 	if l.watch {
 		group.Go(func() error { return l.watchFile(ctx) })
 	}

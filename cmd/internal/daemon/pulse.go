@@ -26,10 +26,15 @@ type pulse struct {
 	// ticked is when this process was last seen to run, awake since when it has done so
 	// without a longer pause.
 	ticked, awake time.Time
+	pause         time.Duration
 	// primary and term are those of the record, granted when this node learned of them.
 	primary string
 	term    uint64
 	granted time.Time
+	// verifiedAt is before a majority last said that it follows, in the leadership
+	// verifiedIn.
+	verifiedAt time.Time
+	verifiedIn uint64
 }
 
 // learn notes who is the primary: one that was just made cannot have been heard yet.
@@ -41,30 +46,28 @@ func (p *pulse) learn(primary string, term uint64) {
 	}
 }
 
-const (
-	tickInterval = 50 * time.Millisecond
-	longestPause = 4 * tickInterval
-)
+// ticksPerDetect is how often a process looks at the clock within the time after which
+// a primary is suspected. Missing two of the looks is a pause.
+const ticksPerDetect = 6
 
 // run notes that this process runs. One that was stopped, or got no CPU, has heard
 // nobody for that long, which says nothing of the others.
-func (p *pulse) run(ctx context.Context) error {
-	ticker := time.NewTicker(tickInterval)
-	defer ticker.Stop()
+func (p *pulse) run(ctx context.Context, limits func() agent.Limits) error {
 	for {
-		p.tick(time.Now())
-		select {
-		case <-ctx.Done():
+		interval := max(limits().Detect/ticksPerDetect, 20*time.Millisecond)
+		p.tick(time.Now(), 3*interval)
+		if !sleep(ctx, interval) {
 			return nil
-		case <-ticker.C:
 		}
 	}
 }
 
-func (p *pulse) tick(now time.Time) {
+// tick is called at least as often as pause, unless the process does not run.
+func (p *pulse) tick(now time.Time, pause time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if now.Sub(p.ticked) > longestPause {
+	p.pause = pause
+	if now.Sub(p.ticked) > pause {
 		p.awake = now
 	}
 	p.ticked = now
@@ -101,8 +104,13 @@ func (p *pulse) take(b reconcile.Beat, known uint64) uint64 {
 
 // since is the time in which this process ran and heard no beat of a node.
 func (p *pulse) since(node string) (time.Duration, pg.LSN) {
+	p.mu.Lock()
+	pause := p.pause
+	p.mu.Unlock()
 	now := time.Now()
-	p.tick(now)
+	if pause > 0 {
+		p.tick(now, pause)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h := p.heard[node]
@@ -154,9 +162,32 @@ func (l *life) takeBeat(ctx context.Context, b reconcile.Beat) (reconcile.Confir
 	}
 	c.Voter = time.Since(l.pulse.began) > reconcile.LeaseMargin(l.limits().Lease)
 	if l.leader.Leads() && rec.Term == b.Term {
-		c.Leader = l.store.VerifyLeader(ctx) == nil
+		c.Leader, c.Age = l.verified(ctx)
 	}
 	return c, nil
+}
+
+// verifiedFor is how long it is enough to have verified that a majority follows. What
+// is confirmed by it is that much shorter.
+const verifiedFor = time.Second
+
+// verified reports whether a majority follows this leader, and how long ago that was
+// known at the latest.
+func (l *life) verified(ctx context.Context) (bool, time.Duration) {
+	l.pulse.mu.Lock()
+	at, term := l.pulse.verifiedAt, l.pulse.verifiedIn
+	l.pulse.mu.Unlock()
+	now, reign := time.Now(), l.store.Reign()
+	if age := now.Sub(at); !at.IsZero() && term == reign && age < verifiedFor {
+		return true, age
+	}
+	if l.store.VerifyLeader(ctx) != nil {
+		return false, 0
+	}
+	l.pulse.mu.Lock()
+	defer l.pulse.mu.Unlock()
+	l.pulse.verifiedAt, l.pulse.verifiedIn = now, reign
+	return true, time.Since(now)
 }
 
 // Names is agent.Voters'.
