@@ -1,6 +1,8 @@
 package faults
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,19 +79,23 @@ func TestFaultsWitnesses(t *testing.T) {
 		c.Mend()
 		watch.Check()
 	})
-	c.Part("degrade: both standbys lost, writes go on without the guarantee until they are back", func(*testing.T) {
+	c.Part("degrade: both standbys lost, writes go on without the guarantee until they are back", func(t *testing.T) {
 		s.Cluster = "  replication { when_short = \"degrade\" }\n"
 		c.SetSpec(s)
 		c.Apply()
 		primary := c.settled()
 		watch := c.Watch(Pace{})
 		c.AwaitAcknowledged(watch.Writer, 20)
+		before := c.lastEvent()
 		standbys := c.Others(primary, "w", "x")
 		for _, name := range standbys {
 			c.KillHost(name)
 		}
 		c.awaitWarning("THE GUARANTEE IS OFF", true)
 		c.AwaitAcknowledged(watch.Writer, 20)
+		if !c.loud(before) {
+			t.Errorf("no event says loudly that the guarantee is off\n%s", c.Picture())
+		}
 		c.Mend()
 		c.awaitWarning("THE GUARANTEE IS OFF", false)
 		watch.Check()
@@ -99,4 +105,32 @@ func TestFaultsWitnesses(t *testing.T) {
 func (c *Cluster) status() reconcile.Status {
 	c.t.Helper()
 	return c.Await("status is known", func(reconcile.Status) error { return nil })
+}
+
+// lastEvent is the number of the newest event.
+func (c *Cluster) lastEvent() uint64 {
+	c.t.Helper()
+	events := c.events()
+	if len(events) == 0 {
+		return 0
+	}
+	return events[len(events)-1].Seq
+}
+
+// loud reports whether a warning among the events after one says that commits wait for
+// no standby.
+func (c *Cluster) loud(after uint64) bool {
+	c.t.Helper()
+	return slices.ContainsFunc(c.events(), func(e reconcile.Event) bool {
+		return e.Seq > after && e.Severity != reconcile.Info && strings.Contains(strings.ToLower(e.Message+e.Reason), "guarantee")
+	})
+}
+
+func (c *Cluster) events() []reconcile.Event {
+	c.t.Helper()
+	var answer struct {
+		Events []reconcile.Event `json:"events"`
+	}
+	c.must(c.askAny("/events?limit=1000", &answer))
+	return answer.Events
 }
