@@ -216,6 +216,9 @@ func (h *host) perform(act reconcile.Act) {
 		if r.assignment.Role == reconcile.RolePrimary {
 			h.launched, h.guard.lease = r.assignment.Serial, r.lease
 		}
+		// A server that starts flushes and reads all WAL that is there, also what a
+		// walreceiver had only written when it was killed.
+		h.disk.flushed = len(h.disk.wal)
 		h.boot(r.assignment.Serial)
 	case reconcile.ActStop:
 		s.stopping = w.now + tick*time.Duration(1+w.random.IntN(5))
