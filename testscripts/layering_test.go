@@ -31,11 +31,12 @@ var levels = map[string]int{
 	"reconcile":     1,
 	"reconcile/sim": 1,
 
-	"spec/hclspec": 2,
-	"raftstore":    2,
-	"pg/instance":  2,
-	"pg/guard":     2,
-	"pg/backup":    2,
+	"spec/hclspec":  2,
+	"raftstore":     2,
+	"pg/instance":   2,
+	"pg/guard":      2,
+	"pg/backup":     2,
+	"pg/backup/...": 2,
 
 	"reconcile/leader": 3,
 	"reconcile/agent":  3,
@@ -49,6 +50,7 @@ var levels = map[string]int{
 var sameLevel = map[string]string{
 	"spec -> pg":                           "a spec speaks of sizes, versions and LSNs in PostgreSQL's words",
 	"pg/instance -> pg/guard":              "an instance starts its postmaster under the guard",
+	"pg/backup/... -> pg/backup":           "taking, restoring and archiving work on the repository of the package above",
 	"reconcile/sim -> reconcile":           "the simulation drives the real decisions",
 	"cmd/internal/... -> cmd/internal/...": "the wiring knows every part of the command; Go forbids the cycles",
 }

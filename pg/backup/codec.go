@@ -1,0 +1,167 @@
+package backup
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+)
+
+// The extensions of encoded objects.
+const (
+	zstdExt = ".zst"
+	lz4Ext  = ".lz4"
+	gzipExt = ".gz"
+	ageExt  = ".age"
+)
+
+// chunkSize is how much of a stream becomes one frame, in plain bytes. Memory goes
+// with it: a Writer holds some two chunks more than it has workers.
+const chunkSize = 4 << 20
+
+// maxDecoderWindow bounds the memory that a damaged or foreign frame can ask for.
+const maxDecoderWindow = 64 << 20
+
+// plainName is an object's name without the extensions of its encoding.
+func plainName(object string) string {
+	name := strings.TrimSuffix(object, ageExt)
+	for _, ext := range []string{zstdExt, lz4Ext, gzipExt} {
+		if plain, found := strings.CutSuffix(name, ext); found {
+			return plain
+		}
+	}
+	return object
+}
+
+// codec compresses chunks into frames that standard tools read, one after the other,
+// as one stream. Every frame carries a checksum of what is in it. Safe for concurrent
+// use: what is costly to make is kept for the next chunk.
+type codec struct {
+	ext      string
+	compress func(c *codec, frame *bytes.Buffer, chunk []byte) error
+	encoders sync.Pool // of *zstd.Encoder, *lz4.Writer or *gzip.Writer
+	chunks   sync.Pool // of *[]byte, chunkSize long
+	frames   sync.Pool // of *bytes.Buffer
+}
+
+// newCodec is the codec of a compression's name; empty is zstd.
+func newCodec(compression string) (*codec, error) {
+	c := &codec{}
+	switch compression {
+	case "", "zstd":
+		c.ext, c.compress, c.encoders.New = zstdExt, (*codec).zstdFrame, newZstdEncoder
+	case "lz4":
+		c.ext, c.compress, c.encoders.New = lz4Ext, (*codec).lz4Frame, newLZ4Encoder
+	case "gzip":
+		c.ext, c.compress, c.encoders.New = gzipExt, (*codec).gzipMember, gzipEncoders(gzip.DefaultCompression)
+	case "none":
+		// Stored blocks in gzip's framing, so that there is a checksum all the same.
+		c.ext, c.compress, c.encoders.New = gzipExt, (*codec).gzipMember, gzipEncoders(gzip.NoCompression)
+	default:
+		return nil, fmt.Errorf(`unknown compression %q; write "zstd", "lz4", "gzip" or "none"`, compression)
+	}
+	c.chunks.New = func() any { chunk := make([]byte, chunkSize); return &chunk }
+	c.frames.New = func() any { return new(bytes.Buffer) }
+	return c, nil
+}
+
+func newZstdEncoder() any {
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(true),
+		zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		return err
+	}
+	return encoder
+}
+
+func newLZ4Encoder() any {
+	encoder := lz4.NewWriter(nil)
+	if err := encoder.Apply(lz4.ConcurrencyOption(1), lz4.ChecksumOption(true), lz4.BlockSizeOption(lz4.Block1Mb)); err != nil {
+		return err
+	}
+	return encoder
+}
+
+func gzipEncoders(level int) func() any {
+	return func() any {
+		encoder, err := gzip.NewWriterLevel(nil, level)
+		if err != nil {
+			return err
+		}
+		return encoder
+	}
+}
+
+// encoder takes an encoder from the pool, or the error of making one.
+func encoder[E any](c *codec) (E, error) {
+	v := c.encoders.Get()
+	if e, ok := v.(E); ok {
+		return e, nil
+	}
+	var none E
+	return none, fmt.Errorf("compression: %v", v)
+}
+
+func (c *codec) zstdFrame(frame *bytes.Buffer, chunk []byte) error {
+	e, err := encoder[*zstd.Encoder](c)
+	if err != nil {
+		return err
+	}
+	frame.Write(e.EncodeAll(chunk, frame.AvailableBuffer()))
+	c.encoders.Put(e)
+	return nil
+}
+
+func (c *codec) lz4Frame(frame *bytes.Buffer, chunk []byte) error {
+	e, err := encoder[*lz4.Writer](c)
+	if err != nil {
+		return err
+	}
+	e.Reset(frame)
+	return c.finish(e, e, chunk)
+}
+
+func (c *codec) gzipMember(frame *bytes.Buffer, chunk []byte) error {
+	e, err := encoder[*gzip.Writer](c)
+	if err != nil {
+		return err
+	}
+	e.Reset(frame)
+	return c.finish(e, e, chunk)
+}
+
+func (c *codec) finish(pooled any, e io.WriteCloser, chunk []byte) error {
+	if _, err := e.Write(chunk); err != nil {
+		return err
+	}
+	if err := e.Close(); err != nil {
+		return err
+	}
+	c.encoders.Put(pooled)
+	return nil
+}
+
+// newDecoder reads frames of the compression with an extension as one stream.
+// release must be called when it is done.
+func newDecoder(ext string, r io.Reader) (plain io.Reader, release func(), err error) {
+	switch ext {
+	case zstdExt:
+		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxDecoderWindow))
+		if err != nil {
+			return nil, nil, err
+		}
+		return d, d.Close, nil
+	case lz4Ext:
+		d := lz4.NewReader(r)
+		return d, func() {}, d.Apply(lz4.ConcurrencyOption(1))
+	case gzipExt:
+		d, err := gzip.NewReader(r)
+		return d, func() {}, err
+	}
+	return nil, nil, fmt.Errorf("%q is no compression", ext)
+}
