@@ -35,6 +35,9 @@ func Main(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 	if len(args) == 1 && args[0] == guardCommand {
 		return guard.Main(stdin, stdout, stderr)
 	}
+	if len(args) > 0 && args[0] == walCommand {
+		return walMain(args[1:], stderr)
+	}
 	root := newRoot()
 	root.SetArgs(args)
 	root.SetIn(stdin)
