@@ -3,6 +3,7 @@ package instance
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ramhq/ram/pg/guard"
 )
 
 // child is one run of one of PostgreSQL's programs, as PostgreSQL's user, with a
@@ -30,6 +33,8 @@ type child struct {
 	// line is called with each line of the standard error stream; it returns false
 	// for a line that is of no use in an error message. It may be nil.
 	line func(text string) bool
+	// deathSignal is what it gets when ramd dies; zero is SIGKILL.
+	deathSignal syscall.Signal
 }
 
 // keptLines is how many lines of a failed program's complaints an error carries.
@@ -47,7 +52,7 @@ func (i *Instance) run(ctx context.Context, c child) error {
 	cmd.Env = append([]string{"PATH=" + i.binaries.Dir + ":/usr/bin:/bin", "LC_ALL=C", "PGAPPNAME=ramd"}, c.env...)
 	cmd.Stdout, cmd.Stderr = c.stdout, writer
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: i.user.credential(),
+		Setpgid: true, Pdeathsig: cmp.Or(c.deathSignal, syscall.SIGKILL), Credential: i.user.credential(),
 	}
 	// pg_basebackup has a child of its own: the whole group goes.
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -106,6 +111,12 @@ func (i *Instance) endOrphans() {
 	if found {
 		time.Sleep(sourceNotices)
 	}
+	// A restore's server has children that look like any other's.
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := guard.KillLeftovers(ctx, i.newData()); err != nil {
+		i.logger.Warn().Err(err).Msg("a server that an earlier ramd has started does not end")
+	}
 }
 
 // sourceNotices is time for the source of a clone to release the slot of a copier
@@ -125,6 +136,7 @@ func collect(r io.Reader, keep func(string) bool) string {
 		last = append(last, text)
 		last = last[max(0, len(last)-keptLines):]
 	}
+	_, _ = io.Copy(io.Discard, r) // after a line too long to scan, the program must not wait
 	if len(last) == 0 {
 		return ""
 	}

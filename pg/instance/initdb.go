@@ -64,6 +64,7 @@ func (i *Instance) checkFree(m marker) (done bool, err error) {
 	}
 	// What was done with it later does not matter here.
 	there.Follows, there.FollowsState, there.FollowsCheckpoint = m.Follows, m.FollowsState, m.FollowsCheckpoint
+	there.Restored = m.Restored
 	if there == m {
 		return true, nil
 	}

@@ -54,6 +54,9 @@ type Instance struct {
 	building  sync.Mutex
 	buildLock *os.File // keeps other processes from building; nil while there is no build
 
+	// verifying is held while a backup is tried out.
+	verifying sync.Mutex
+
 	mu      sync.Mutex
 	server  *guard.Client // nil while no guard is known
 	control controlCache

@@ -26,6 +26,8 @@ type marker struct {
 	// that ran on it as a primary since has left others.
 	FollowsState      string `json:"follows_state,omitempty"`
 	FollowsCheckpoint pg.LSN `json:"follows_checkpoint,omitempty"`
+	// Restored is how the recovery of a restored directory went.
+	Restored *Recovered `json:"restored,omitempty"`
 	// Removed says why and when a data directory was set aside.
 	Removed string `json:"removed,omitempty"`
 }

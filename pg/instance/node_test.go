@@ -345,6 +345,10 @@ type errand struct {
 	Clone  *CloneOptions
 	Init   *InitOptions
 	Rewind *RewindOptions
+	// Restore and Verify copy Backup.
+	Restore *RestoreOptions
+	Verify  *VerifyOptions
+	Backup  string
 	// DieAt is the step before which it kills itself.
 	DieAt string
 	// Start makes it start the server and live on.
@@ -392,6 +396,12 @@ func beRamd() int {
 		err = i.Clone(ctx, *e.Clone)
 	case e.Rewind != nil:
 		err = i.Rewind(ctx, *e.Rewind)
+	case e.Restore != nil:
+		e.Restore.Fetch = copyBackup(e.Backup)
+		_, err = i.Restore(ctx, *e.Restore)
+	case e.Verify != nil:
+		e.Verify.Fetch = copyBackup(e.Backup)
+		_, err = i.Verify(ctx, *e.Verify)
 	case e.Init != nil:
 		err = i.Init(ctx, *e.Init)
 	case e.Start:

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/ramhq/ram/pg"
 )
@@ -18,8 +17,12 @@ const reservedHistory = "# reserved by ramd: this timeline was given to another 
 // those before it as used: PostgreSQL takes the first number of which it has no
 // history file. Zero reserves nothing.
 func (i *Instance) ReserveTimelines(next pg.Timeline) error {
+	return i.reserveTimelines(i.cfg.DataDir, next)
+}
+
+func (i *Instance) reserveTimelines(dataDir string, next pg.Timeline) error {
 	for timeline := pg.Timeline(2); timeline < next; timeline++ {
-		path := filepath.Join(i.cfg.DataDir, "pg_wal", fmt.Sprintf("%08X.history", uint32(timeline)))
+		path := historyFile(dataDir, timeline)
 		_, err := os.Lstat(path)
 		if err == nil {
 			continue
