@@ -31,6 +31,7 @@ const (
 	ActNone      ActKind = ""
 	ActInit      ActKind = "init"       // initdb
 	ActClone     ActKind = "clone"      // copy the upstream
+	ActRestore   ActKind = "restore"    // copy a backup, and recover it
 	ActWrite     ActKind = "write"      // write the configuration files
 	ActStart     ActKind = "start"      // start PostgreSQL
 	ActStop      ActKind = "stop"       // stop PostgreSQL
@@ -120,6 +121,12 @@ func provideData(a Assignment, l Local) Act {
 	}
 	if a.Frozen() {
 		return Act{}
+	}
+	if a.Restore != nil {
+		if l.Server.State != pg.ServerStopped {
+			return Act{Kind: ActStop, Step: StepRestore, Reason: "its data are to be replaced"}
+		}
+		return Act{Kind: ActRestore, Step: StepRestore, Reason: "the leader wants the data of backup " + a.Restore.Backup}
 	}
 	if a.Role == RolePrimary {
 		if a.SystemID != 0 {

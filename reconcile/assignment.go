@@ -55,6 +55,11 @@ type Assignment struct {
 	Launch uint64 `json:"launch,omitempty"`
 	// Revived is set when a primary whose server ended is told to start it again.
 	Revived bool `json:"revived,omitempty"`
+	// Restore has the data directory come from a backup: that of a primary is
+	// recovered to a target, that of a standby follows its upstream from there.
+	Restore *RestoreOrder `json:"restore,omitempty"`
+	// Retain is set when the data directory that is replaced is to be kept for good.
+	Retain bool `json:"retain,omitempty"`
 
 	Server Server `json:"server"`
 	// Settings are postgresql.conf, apart from those that only the host can
@@ -96,7 +101,8 @@ func (a Assignment) Frozen() bool { return a.Role == RoleStandby && a.Upstream =
 // same reports whether two assignments ask for the same thing, whatever their serials.
 func (a Assignment) same(b Assignment) bool {
 	upstream := (a.Upstream == nil) == (b.Upstream == nil) && (a.Upstream == nil || *a.Upstream == *b.Upstream)
-	return upstream && a.Role == b.Role && a.Term == b.Term && a.Clean == b.Clean && a.Rewind == b.Rewind && a.SystemID == b.SystemID &&
+	restore := (a.Restore == nil) == (b.Restore == nil) && (a.Restore == nil || *a.Restore == *b.Restore)
+	return upstream && restore && a.Retain == b.Retain && a.Role == b.Role && a.Term == b.Term && a.Clean == b.Clean && a.Rewind == b.Rewind && a.SystemID == b.SystemID &&
 		a.Generation == b.Generation && a.Server == b.Server && a.Restart == b.Restart &&
 		maps.Equal(a.Settings, b.Settings) && equalLists(a.HBA, b.HBA) && equalLists(a.Slots, b.Slots)
 }

@@ -30,6 +30,11 @@ type Command struct {
 
 	Open  *Open  `json:"open,omitempty"`
 	Elect *Elect `json:"elect,omitempty"`
+
+	Begin   *BeginJob       `json:"begin,omitempty"`
+	End     *EndJob         `json:"end,omitempty"`
+	Cancel  *CancelJob      `json:"cancel,omitempty"`
+	Restore *RestoreCluster `json:"restore,omitempty"`
 }
 
 // CommandFormat is the version of Command that this code writes.
@@ -114,6 +119,9 @@ type Effect struct {
 	Voter    string `json:"voter,omitempty"`
 	Nonvoter string `json:"nonvoter,omitempty"`
 	Leave    string `json:"leave,omitempty"`
+	// Begin gives a node a job; Restored ends the restore of the cluster.
+	Begin    *BeginJob `json:"begin,omitempty"`
+	Restored bool      `json:"restored,omitempty"`
 }
 
 // Assign replaces one node's assignment.
@@ -152,6 +160,8 @@ type SetPause struct {
 type Ask struct {
 	Cause Cause `json:"cause"`
 	// Nodes are in the order in which they are to be taken.
-	Nodes []string  `json:"nodes"`
-	Steps []RunStep `json:"steps,omitempty"`
+	Nodes []string `json:"nodes"`
+	// Restore is the backup that a reinit copies; nil copies the primary.
+	Restore *RestoreOrder `json:"restore,omitempty"`
+	Steps   []RunStep     `json:"steps,omitempty"`
 }

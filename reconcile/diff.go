@@ -49,11 +49,17 @@ func Diff(want *spec.Cluster, rec *Record, obs Observed) Plan {
 		return d.plan
 	}
 	d.primary = firstPrimary(rec, want)
+	if rec.Restoring != nil {
+		d.restoring()
+		d.plan.Summary = summarize(d.plan)
+		return d.plan
+	}
 	d.members()
 	d.data()
 	d.order()
 	d.sync()
 	d.departures()
+	d.prune()
 	d.plan.Summary = summarize(d.plan)
 	return d.plan
 }
@@ -288,6 +294,10 @@ func (d *differ) initialise() {
 		Reason:  "the cluster has no data yet",
 		After:   d.has(stepID(StepJoin, name)),
 	}
+	order := bootstrapOrder(d.want)
+	if order != nil {
+		s.Summary = fmt.Sprintf("restore %s from backup %s of repository %s to %s and start it as primary", name, order.Backup, order.Repository, order.Target)
+	}
 	issued := d.rec.Assignments[name]
 	switch {
 	case !d.joined(name):
@@ -305,7 +315,7 @@ func (d *differ) initialise() {
 	default:
 		a := d.final(d.primary)
 		a.Term, a.Generation, a.Serial = d.rec.Term+1, 1, d.firstSerial(name)
-		a.Launch = a.Serial
+		a.Launch, a.Restore = a.Serial, order
 		s.effect = &Effect{
 			Grant:  &Grant{Node: name, Term: d.rec.Term + 1},
 			Assign: []Assign{{Node: name, Assignment: a}},

@@ -27,6 +27,7 @@ func (d *differ) final(n spec.Node) Assignment {
 	}
 	if n.Name == d.primary.Name {
 		a.Role, a.Launch, a.Timeline = RolePrimary, issued.Launch, issued.Timeline
+		a.Restore, a.Retain = issued.Restore, issued.Retain
 		a.Settings[syncNamesSetting] = syncNames(d.rec.Sync.Target())
 		return a
 	}

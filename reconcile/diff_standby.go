@@ -36,13 +36,15 @@ func (d *differ) cloneReason(n spec.Node, view NodeView, issued Assignment) stri
 		return "it has no data directory"
 	case data.Generation < issued.Generation:
 		return "its copy is being made"
+	case data.Generation < d.rec.Floor:
+		return "its data are of before the cluster was restored"
 	case d.rec.Wishes[n.Name].Reinit:
 		return "an operator asked for a new copy"
 	case data.Rewinding:
 		return "a rewind of its data was interrupted"
 	case view.Reachable && view.Report.Problem != nil && view.Report.Problem.Impossible && view.Report.Problem.Step == StepRewind:
 		return "its data cannot be rewound: " + view.Report.Problem.Text
-	case outlived(n.Name, view, d.obs.Nodes[d.primary.Name]):
+	case outlived(n.Name, view, d.obs.Nodes[d.primary.Name]) && !d.catchesUp(view):
 		return fmt.Sprintf("it cannot follow %s any more: the WAL that it needs is gone, or it has some of its own", d.primary.Name)
 	}
 	return ""
@@ -87,6 +89,7 @@ func (d *differ) clone(n spec.Node, view NodeView, issued Assignment, reason str
 	}
 	final := d.final(n)
 	a := d.staged(n, final)
+	d.copyFrom(n, view, issued, &a, &s)
 	switch {
 	case len(s.After) > 0:
 	case !view.Reachable:
@@ -97,7 +100,7 @@ func (d *differ) clone(n spec.Node, view NodeView, issued Assignment, reason str
 	default:
 		a.Serial = d.firstSerial(n.Name)
 		if issued.Generation <= data.Generation {
-			a.Generation = max(issued.Generation, data.Generation) + 1
+			a.Generation = max(issued.Generation, data.Generation, d.rec.Floor) + 1
 		}
 		s.effect = &Effect{Assign: []Assign{{Node: n.Name, Assignment: a}}}
 	}
@@ -115,6 +118,22 @@ func (d *differ) clone(n spec.Node, view NodeView, issued Assignment, reason str
 	}
 	if p := view.Report.Problem; view.Reachable && p != nil {
 		d.block(n.Name, "node %s: %s", n.Name, p.Text)
+	}
+}
+
+// copyFrom says where a new copy comes from: the primary, or, when an operator wants
+// that, a backup.
+func (d *differ) copyFrom(n spec.Node, view NodeView, issued Assignment, a *Assignment, s *Step) {
+	a.Retain = issued.Retain && view.Report.Data.Generation < d.rec.Floor
+	switch wish := d.rec.Wishes[n.Name]; {
+	case issued.Generation > view.Report.Data.Generation:
+		a.Restore = issued.Restore // it is being made
+	case wish.Reinit:
+		a.Restore = wish.Restore
+	}
+	if a.Restore != nil {
+		s.From = a.Restore.Repository
+		s.Summary = fmt.Sprintf("rebuild %s from backup %s of repository %s", n.Name, a.Restore.Backup, a.Restore.Repository)
 	}
 }
 

@@ -33,10 +33,12 @@ type facts struct {
 	Drift        []Drift
 	Slots        []string // only the primary's, on which copies wait
 	Retired      bool
-	Unfit        bool // a rewind of its data was interrupted, or is impossible
-	Apart        bool // it runs and has received nothing for a while
-	Ahead        bool // of where the primary's timeline began
-	Synced       bool // the sync set that is to come has been seen to be in force
+	Unfit        bool     // a rewind of its data was interrupted, or is impossible
+	Apart        bool     // it runs and has received nothing for a while
+	Ahead        bool     // of where the primary's timeline began
+	Expired      []string // backups, on the primary's line
+	Placed       bool     // it has what the restore of the cluster was for
+	Synced       bool     // the sync set that is to come has been seen to be in force
 	Trouble      bool
 	TroubledStep StepKind
 }
@@ -74,7 +76,7 @@ func factsOf(name string, d *differ, slots []Drift) facts {
 		DirState: r.Data.State, SystemID: r.Data.SystemID, Generation: r.Data.Generation, Least: r.Data.Least,
 		Server: r.Server.State, Recovery: r.Server.Recovery, Streaming: v.StreamingFrom(issued.Upstream),
 		Behind:     r.Written < issued.Serial || r.Loaded < issued.Serial || r.Settled < issued.Serial,
-		Restarting: r.Started < issued.Restart, Outlived: outlived(name, v, o.Nodes[rec.Primary]),
+		Restarting: r.Started < issued.Restart, Outlived: outlived(name, v, o.Nodes[rec.Primary]) && !d.catchesUp(v),
 		Pending: r.Server.PendingRestart, Drift: slices.Concat(r.Drift, slots), Retired: r.Retired,
 		Settings: map[string]string{},
 	}
@@ -88,7 +90,9 @@ func factsOf(name string, d *differ, slots []Drift) facts {
 	for _, setting := range append([]string{syncNamesSetting, portSetting}, standbyFloor...) {
 		f.Settings[setting] = r.Server.Settings[setting]
 	}
+	f.Placed = rec.Restoring != nil && r.Data.Generation >= rec.Floor
 	if name == rec.Primary {
+		f.Expired = d.expired()
 		for _, s := range r.Server.Slots {
 			f.Slots = append(f.Slots, s.Name)
 		}

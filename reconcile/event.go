@@ -18,6 +18,9 @@ const (
 	EventDrift     EventKind = "drift"
 	EventPause     EventKind = "pause"
 	EventFailover  EventKind = "failover"
+	EventJob       EventKind = "job"
+	EventRestore   EventKind = "restore"
+	EventArchive   EventKind = "archive"
 )
 
 // Event is one thing that happened, with its reason.

@@ -12,6 +12,8 @@ import (
 type Paths struct {
 	// Passfile holds the replication role's password.
 	Passfile string
+	// ArchiveCommand hands WAL to ramd, RestoreCommand gets WAL from it.
+	ArchiveCommand, RestoreCommand string
 	// Promoting is set while a primary has yet to be promoted: a crash before that
 	// must find standby.signal, or the server would go on the old timeline.
 	Promoting bool
@@ -43,6 +45,9 @@ func Files(a Assignment, p Paths) pg.ConfigFiles {
 		settings[name] = v
 	}
 	settings[SerialSetting] = strconv.FormatUint(a.Serial, 10)
+	if archives(a) {
+		settings["archive_command"], settings["restore_command"] = p.ArchiveCommand, p.RestoreCommand
+	}
 	if a.Upstream != nil {
 		settings["primary_conninfo"] = upstreamConninfo(a, p)
 		settings["primary_slot_name"] = a.Upstream.Slot
@@ -106,6 +111,8 @@ func FindDrift(a Assignment, p Paths, have pg.ConfigFiles) []Drift {
 	}
 	return drift
 }
+
+func archives(a Assignment) bool { return a.Settings[archiveModeSetting] == archiveAlways }
 
 func presence(there bool) string {
 	if there {

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -15,7 +16,15 @@ func News(a, b Report) bool {
 		a.Written != b.Written || a.Loaded != b.Loaded || a.Started != b.Started || a.Launched != b.Launched ||
 		a.Data != b.Data || a.Retired != b.Retired || a.Watch != b.Watch || a.SyncSince != b.SyncSince ||
 		(a.Hung > 0) != (b.Hung > 0) || (a.Apart > apartLimit) != (b.Apart > apartLimit) || !slices.Equal(a.Drift, b.Drift) ||
-		problemOf(a) != problemOf(b) || activityOf(a) != activityOf(b) || serverNews(a.Server, b.Server, b.SyncSince)
+		jobOf(a) != jobOf(b) || problemOf(a) != problemOf(b) || activityOf(a) != activityOf(b) || serverNews(a.Server, b.Server, b.SyncSince)
+}
+
+// jobOf is what of a job's progress is news.
+func jobOf(r Report) string {
+	if r.Job == nil {
+		return ""
+	}
+	return fmt.Sprintf("%d %s", r.Job.ID, r.Job.State)
 }
 
 func problemOf(r Report) Problem {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/ramhq/ram/pg"
 )
@@ -50,10 +51,46 @@ func nodeNotes(name string, was, now NodeView) []Event {
 	if w := now.Report.Watch; w != "" && w != was.Report.Watch {
 		note(EventWatch, Warning, fmt.Sprintf("the watched spec on node %s is not applied", name), w)
 	}
+	events = append(events, archiveNotes(name, was.Report.Archive, now.Report.Archive)...)
 	if len(now.Report.Drift) > 0 && len(was.Report.Drift) == 0 {
 		note(EventDrift, Warning, fmt.Sprintf("node %s was changed by hand", name), driftNames(now.Report.Drift))
 	}
 	return events
+}
+
+// archiveNotes are worth an event when archiving begins to fail for long, or WAL that
+// waits begins to be much, and when that is over.
+func archiveNotes(name string, was, now *ArchiveReport) []Event {
+	before, after := archiveTrouble(was), archiveTrouble(now)
+	switch {
+	case after != "" && before == "":
+		return []Event{{Kind: EventArchive, Severity: Warning, Node: name, Message: "WAL of node " + name + " is not archived", Reason: after}}
+	case after == "" && before != "" && now != nil:
+		return []Event{{Kind: EventArchive, Severity: Info, Node: name, Message: "WAL of node " + name + " is archived again"}}
+	}
+	return nil
+}
+
+const (
+	// archivePatience is how long archiving may fail, or a file wait, before it is said.
+	archivePatience = 2 * time.Minute
+	// archiveBacklog is how much may wait before it is said: long before a disk is full.
+	archiveBacklog = 2 * pg.GB
+)
+
+// archiveTrouble is what an operator should know of archiving; empty when it goes well.
+func archiveTrouble(a *ArchiveReport) string {
+	if a == nil || a.Backlog == 0 {
+		return ""
+	}
+	waiting := fmt.Sprintf("%s (%s) wait, the oldest for %s", counted(a.Backlog, "file"), a.Bytes, a.Oldest.Round(time.Second))
+	switch {
+	case a.Failing > archivePatience:
+		return fmt.Sprintf("%s; PostgreSQL keeps them in pg_wal until the disk is full: %s", a.Failure, waiting)
+	case a.Oldest > archivePatience+time.Minute, a.Bytes > archiveBacklog:
+		return "archiving is behind: " + waiting
+	}
+	return ""
 }
 
 func problemText(v NodeView) string {

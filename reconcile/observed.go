@@ -27,6 +27,8 @@ type Report struct {
 	SyncSince pg.LSN `json:"sync_since,omitempty"`
 	// Apart is how long a standby's server has run without receiving WAL; zero when it does.
 	Apart time.Duration `json:"apart_ns,omitempty"`
+	// Fetched is how long ago WAL last came from the repository; zero when it never has.
+	Fetched time.Duration `json:"fetched_ns,omitempty"`
 	// Hung is how long no fresh session has had an answer; zero when it has.
 	Hung time.Duration `json:"hung_ns,omitempty"`
 	// Written is the serial in the configuration on disk, Loaded the one that
@@ -45,6 +47,29 @@ type Report struct {
 
 	Activity *Activity `json:"activity,omitempty"`
 	Problem  *Problem  `json:"problem,omitempty"`
+
+	// Job is the latest job that this process was given.
+	Job *JobReport `json:"job,omitempty"`
+	// Archive is how the archiving of WAL goes; nil where none is wanted.
+	Archive *ArchiveReport `json:"archive,omitempty"`
+	// Room is how much the file system of the data directory can still take.
+	Room pg.Bytes `json:"room,omitempty"`
+}
+
+// ArchiveReport is how far a server's WAL has come into the repository.
+type ArchiveReport struct {
+	// Backlog is how many files wait, Bytes how much that is, Oldest for how long the
+	// first of them has waited.
+	Backlog int           `json:"backlog"`
+	Bytes   pg.Bytes      `json:"bytes"`
+	Oldest  time.Duration `json:"oldest_ns"`
+	// Last is the latest file that is safe in the repository, LastAt when it came there.
+	Last   string    `json:"last,omitempty"`
+	LastAt time.Time `json:"last_at,omitzero"`
+	// Failure is why the latest attempt failed, Failing for how long none succeeded;
+	// empty and zero when the latest succeeded.
+	Failure string        `json:"failure,omitempty"`
+	Failing time.Duration `json:"failing_ns,omitempty"`
 }
 
 // Drift is one difference that somebody made by hand.
@@ -105,6 +130,9 @@ type Observed struct {
 	Nodes map[string]NodeView `json:"nodes"`
 	// Raft is the configuration of the Raft group, sorted by name.
 	Raft []RaftMember `json:"raft,omitempty"`
+	// Now is when it was looked, by the leader's wall clock, for schedules and
+	// retention; zero when that is not known.
+	Now time.Time `json:"now,omitzero"`
 	// Pulse is what is known of the primary beside its reports.
 	Pulse Pulse `json:"pulse,omitzero"`
 }

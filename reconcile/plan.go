@@ -92,6 +92,8 @@ const (
 	StepLeave     StepKind = "leave"     // a member leaves the Raft group
 	StepFailover  StepKind = "failover"  // another node becomes the primary
 	StepRewind    StepKind = "rewind"    // a former primary's data are made fit to follow
+	StepRestore   StepKind = "restore"   // a data directory comes from a backup
+	StepPrune     StepKind = "prune"     // backups that have expired are deleted
 )
 
 // Step is one effect among the ordered effects of a plan.

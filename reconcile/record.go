@@ -54,6 +54,21 @@ type Record struct {
 	// Wishes are what operators asked for and no step has begun yet, by node.
 	Wishes map[string]Wish `json:"wishes,omitempty"`
 
+	// Restoring is a restore of the whole cluster; nil when none is under way. Data
+	// directories of a generation below Floor are of before the last one.
+	Restoring *Restoration `json:"restoring,omitempty"`
+	Floor     uint64       `json:"floor,omitempty"`
+
+	// Job is the work on backups that is under way, nil when none is; Jobs are
+	// finished ones, oldest first.
+	Job     *Job   `json:"job,omitempty"`
+	Jobs    []Job  `json:"jobs,omitempty"`
+	LastJob uint64 `json:"last_job,omitempty"`
+	// Marks are up to when each schedule has been taken care of.
+	Marks map[string]time.Time `json:"marks,omitempty"`
+	// Catalogs are what the repositories hold, by name.
+	Catalogs map[string]Catalog `json:"catalogs,omitempty"`
+
 	// Run is the execution that is under way, nil when none is.
 	Run *Run `json:"run,omitempty"`
 	// Runs are finished executions, oldest first.
@@ -162,6 +177,8 @@ type Wish struct {
 	Restart bool `json:"restart,omitempty"`
 	Reload  bool `json:"reload,omitempty"`
 	Reinit  bool `json:"reinit,omitempty"`
+	// Restore has the new copy of a Reinit come from a backup; nil from the primary.
+	Restore *RestoreOrder `json:"restore,omitempty"`
 }
 
 // SyncSet is a requirement on commits: K of Members must have each. The zero

@@ -13,6 +13,11 @@ import (
 const (
 	syncNamesSetting = "synchronous_standby_names"
 	portSetting      = "port"
+
+	archiveModeSetting = "archive_mode"
+	// archiveAlways has standbys keep WAL until it is known to be in the repository, so
+	// that none is missing when the primary is lost before it has archived all.
+	archiveAlways = "always"
 )
 
 // Settings that only the host knows or that ramd adds when it writes the file
@@ -47,6 +52,11 @@ func settingsFor(c *spec.Cluster, n spec.Node) map[string]string {
 		"tcp_keepalives_interval": "5",
 		"tcp_keepalives_count":    "3",
 		"tcp_user_timeout":        "20000",
+	}
+	if c.Archive != nil {
+		s[archiveModeSetting] = archiveAlways
+		// What a quiet primary wrote is in the repository within a minute.
+		s["archive_timeout"] = "60s"
 	}
 	// PostgreSQL takes names in any case, and the last of several lines.
 	for _, parameters := range []map[string]string{c.Postgres.Parameters, n.Parameters} {

@@ -24,6 +24,8 @@ type Status struct {
 
 	// Opening is the term that is open; nil while there is a primary, or none yet.
 	Opening *OpeningStatus `json:"opening,omitempty"`
+	// Backups is nil when the spec has no repository.
+	Backups *BackupStatus `json:"backups,omitempty"`
 	// Run is the ID of the run that is under way, zero for none.
 	Run uint64 `json:"run,omitempty"`
 	// Blocked, Drift and Watch say why the cluster does not converge, what was
@@ -108,7 +110,8 @@ func StatusOf(rec *Record, obs Observed, plan Plan, raft RaftStatus) Status {
 		s.Nodes = append(s.Nodes, line)
 	}
 	s.Opening = openingStatus(rec, obs, raft)
-	s.Warnings = statusWarnings(rec, obs, raft)
+	s.Backups = backupStatus(rec, obs)
+	s.Warnings = append(statusWarnings(rec, obs, raft), backupWarnings(rec, obs)...)
 	s.Converged = rec.Revision > 0 && rec.Opening == nil && plan.Empty() && len(plan.Blocked) == 0 && healthy
 	if rec.Waiting != nil {
 		s.Watch = append(s.Watch, "a changed spec waits for ramctrl apply --allow-destroy: "+rec.Waiting.Reason)

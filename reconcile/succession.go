@@ -39,7 +39,7 @@ const (
 // remembers nothing.
 func Succeed(rec *Record, obs Observed) Succession {
 	switch {
-	case rec.Spec == nil || rec.Pause != nil || rec.SystemID == 0:
+	case rec.Spec == nil || rec.Pause != nil || rec.SystemID == 0 || rec.Restoring != nil:
 		return Succession{}
 	case rec.Opening == nil:
 		return watchPrimary(rec, obs)

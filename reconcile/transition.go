@@ -51,6 +51,14 @@ func Transition(rec *Record, cmd Command) (*Record, error) {
 		err = next.open(cmd.At, cmd.By, *cmd.Open)
 	case cmd.Elect != nil:
 		err = next.elect(cmd.At, *cmd.Elect)
+	case cmd.Begin != nil:
+		err = next.beginJob(cmd.At, *cmd.Begin)
+	case cmd.End != nil:
+		err = next.endJob(cmd.At, *cmd.End)
+	case cmd.Cancel != nil:
+		err = next.cancelJob(cmd.By, *cmd.Cancel)
+	case cmd.Restore != nil:
+		err = next.restoreCluster(cmd.At, cmd.By, *cmd.Restore)
 	default:
 		err = errors.New("empty command")
 	}
@@ -105,6 +113,7 @@ func (r *Record) accept(at time.Time, by string, a Accept) error {
 		})
 	}
 	r.Waiting = nil
+	r.markSchedules(at)
 	if len(a.Steps) > 0 {
 		r.openRun(at, by, a.Cause, a.Steps)
 	}
@@ -179,6 +188,12 @@ func (r *Record) advance(at time.Time, a Advance) error {
 	if e.Leave != "" {
 		r.leave(at, e.Leave)
 	}
+	if e.Restored {
+		r.restored(at)
+	}
+	if e.Begin != nil {
+		return r.beginJob(at, *e.Begin)
+	}
 	return nil
 }
 
@@ -229,6 +244,9 @@ func (r *Record) assign(a Assign) error {
 	left := Wish{
 		Restart: wish.Restart && a.Assignment.Restart == before.Restart,
 		Reinit:  wish.Reinit && a.Assignment.Generation == before.Generation,
+	}
+	if left.Reinit {
+		left.Restore = wish.Restore
 	}
 	r.setWish(a.Node, left)
 	return nil
@@ -317,7 +335,7 @@ func (r *Record) ask(at time.Time, by string, a Ask) error {
 		case CauseReload:
 			wish.Reload = true
 		case CauseReinit:
-			wish.Reinit = true
+			wish.Reinit, wish.Restore = true, a.Restore
 		default:
 			return fmt.Errorf("nobody can ask for %q", a.Cause)
 		}

@@ -61,6 +61,7 @@ type Instance struct {
 	server  *guard.Client // nil while no guard is known
 	control controlCache
 	frozen  frozenMark
+	retain  bool // what is replaced is kept for good; guarded by building
 
 	prober prober
 

@@ -335,6 +335,9 @@ func (i *Instance) asides() (paths []string, highest int, err error) {
 }
 
 func (i *Instance) asideName() (string, error) {
+	if i.retain {
+		return i.removedName(time.Now())
+	}
 	_, highest, err := i.asides()
 	return fmt.Sprintf("%s.ram-aside-%d", i.cfg.DataDir, highest+1), err
 }
@@ -387,20 +390,26 @@ func (i *Instance) SetAside(ctx context.Context, at time.Time, reason string) (s
 	if err := i.writeMarker(i.cfg.DataDir, m); err != nil {
 		return "", err
 	}
-	path := i.cfg.DataDir + ".ram-removed-" + at.UTC().Format("20060102T150405Z")
-	for n := 2; ; n++ {
-		empty, err := isEmptyOrAbsent(path)
-		if err != nil {
-			return "", err
-		}
-		if empty {
-			break
-		}
-		path = fmt.Sprintf("%s.ram-removed-%s-%d", i.cfg.DataDir, at.UTC().Format("20060102T150405Z"), n)
+	path, err := i.removedName(at)
+	if err != nil {
+		return "", err
 	}
 	if err := rename(i.cfg.DataDir, path); err != nil {
 		return "", fmt.Errorf("set the data directory aside: %w", err)
 	}
 	i.logger.Info().Str("path", path).Str("reason", reason).Msg("data directory retired")
 	return path, errors.Join(syncDir(filepath.Dir(path)), i.dropNote(rewindNoteFile))
+}
+
+// removedName is where a data directory goes that ram never removes.
+func (i *Instance) removedName(at time.Time) (string, error) {
+	base := i.cfg.DataDir + ".ram-removed-" + at.UTC().Format("20060102T150405Z")
+	path := base
+	for n := 2; ; n++ {
+		empty, err := isEmptyOrAbsent(path)
+		if empty || err != nil {
+			return path, err
+		}
+		path = fmt.Sprintf("%s-%d", base, n)
+	}
 }

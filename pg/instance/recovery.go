@@ -119,7 +119,10 @@ func (i *Instance) promoteAt(ctx context.Context, s *privateServer, settings map
 	err = run.start(ctx)
 	if err == nil {
 		i.step("promoted")
-		err = run.stop(ctx)
+		if run.adopt {
+			err = run.takeSuperuser(ctx)
+		}
+		err = errors.Join(err, run.stop(ctx))
 	}
 	if err != nil {
 		if run.log != nil {
@@ -134,6 +137,24 @@ func (i *Instance) promoteAt(ctx context.Context, s *privateServer, settings map
 		err = fmt.Errorf("recover to %s: the directory is left %q; see %s", t, control.State, run.logFile())
 	}
 	return run.log.commit(), err
+}
+
+// takeSuperuser gives ramd's own role the password that ramd knows.
+func (s *privateServer) takeSuperuser(ctx context.Context) error {
+	conn, err := s.session(ctx, "postgres")
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	verifier, err := makeVerifier(s.i.cfg.SuperuserPassword)
+	if err != nil {
+		return err
+	}
+	statement := fmt.Sprintf("ALTER ROLE %s SUPERUSER LOGIN REPLICATION VALID UNTIL 'infinity' PASSWORD '%s'", Superuser, verifier)
+	if _, err := conn.Exec(ctx, statement); err != nil {
+		return fmt.Errorf("give role %s the password of this cluster: %w", Superuser, err)
+	}
+	return nil
 }
 
 // renumber begins one more timeline, with a number that is not below least.

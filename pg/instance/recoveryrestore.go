@@ -28,14 +28,16 @@ type RestoreOptions struct {
 	// Standby leaves the recovery to the start of the server, which then follows a
 	// primary as Files say: RecoveryOptions other than Progress do not count.
 	Standby bool
+	// Retain keeps the data directory that is replaced for good, as SetAside does.
+	Retain bool
 	// Files replace those of the backup.
 	Files pg.ConfigFiles
 }
 
 // Restore replaces the data directory by one that is made of a base backup. Without
 // Standby it is recovered to the target first, so what is put in place is a primary's
-// directory on a new timeline, cleanly stopped; how far it came is returned, also
-// when an earlier call has done it. What was there is kept aside until RemoveAside.
+// directory on a new timeline, cleanly stopped, whose superuser has this instance's password; how far it came is returned, also
+// when an earlier call has done it. What was there is kept aside until RemoveAside, or for good.
 //
 // The system identifier is checked before anything is replaced. The error is a
 // *TargetError when the target is not in the WAL that there is.
@@ -70,6 +72,8 @@ func (i *Instance) Restore(ctx context.Context, o RestoreOptions) (Recovered, er
 		err = fmt.Errorf("restore: %w", err)
 		return Recovered{}, errors.Join(err, i.clearTablespaces(), i.discardNew())
 	}
+	i.retain = o.Retain
+	defer func() { i.retain = false }()
 	return *m.Restored, i.finish(m, o.Files)
 }
 
@@ -135,7 +139,7 @@ func (i *Instance) restore(ctx context.Context, o RestoreOptions, system pg.Syst
 		}
 	}
 	tell(o.Progress, PhaseRecover)
-	server := &privateServer{i: i, dir: dir, aux: i.newDir(), name: "restore", port: i.privatePort(restorePort), progress: o.Progress}
+	server := &privateServer{i: i, dir: dir, aux: i.newDir(), name: "restore", port: i.privatePort(restorePort), progress: o.Progress, adopt: true}
 	if *done, err = i.recoverAt(ctx, server, o.RecoveryOptions); err != nil {
 		if len(used) > 0 {
 			err = i.explainTablespaces(err, dir)

@@ -32,6 +32,9 @@ type privateServer struct {
 	// settings are added to those that every private server has.
 	settings map[string]string
 	progress func(RecoveryProgress)
+	// adopt has the superuser of the directory get this instance's password: it may be
+	// another cluster's.
+	adopt bool
 
 	log   *recoveryLog
 	ended chan struct{} // closed when no process of it is left

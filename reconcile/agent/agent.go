@@ -53,6 +53,8 @@ type Answer struct {
 	// Kept is from where on the primary keeps WAL for each of its slots; empty when that
 	// is not known.
 	Kept map[string]pg.LSN `json:"kept,omitempty"`
+	// Job is the node's; nil when it has none.
+	Job *reconcile.Job `json:"job,omitempty"`
 }
 
 // Config says what an Agent is made of. Host is nil on a witness.
@@ -63,6 +65,10 @@ type Config struct {
 	Host        Host
 	Upward      Upward
 	Voters      Voters
+	// Worker is nil where no jobs are done; Extra, which may be nil, adds to a report
+	// what else the host knows.
+	Worker Worker
+	Extra  func(*reconcile.Report)
 	// Limits are asked for whenever they are needed, since a spec may change them.
 	Limits func() Limits
 	Logger zerolog.Logger
@@ -100,7 +106,10 @@ type Agent struct {
 
 	again int // quick looks in a row; only working uses it
 
-	beats sync.WaitGroup // calls to voters
+	// employed is the node's job; nil for none.
+	employed *work // guarded by mu
+
+	beats sync.WaitGroup // calls to voters, and jobs
 }
 
 type activity struct {
@@ -229,6 +238,7 @@ func (a *Agent) reporting(ctx context.Context) error {
 			}
 		default:
 			a.accept(answer)
+			a.employ(ctx, answer.Job)
 		}
 		select {
 		case <-ctx.Done():
@@ -277,6 +287,10 @@ func (a *Agent) Last() reconcile.Report {
 		}
 	}
 	r.Problem = a.problem.report(time.Now())
+	r.Job = a.jobReport(time.Now())
+	if a.cfg.Extra != nil {
+		a.cfg.Extra(&r)
+	}
 	return r
 }
 

@@ -88,6 +88,7 @@ func (l *Leader) Observed() reconcile.Observed {
 	rec := l.cfg.Store.Record()
 	obs := b.observed(rec, time.Now())
 	obs.Raft = l.cfg.Group.Members()
+	obs.Now = time.Now().UTC()
 	if w := l.watch.Load(); w != nil {
 		obs.Pulse = w.pulse(rec, time.Now())
 	}
@@ -205,6 +206,9 @@ func (r *round) run(ctx context.Context) error {
 			return r.passing(ctx, "record progress", err)
 		}
 	}
+	if err := r.tendJob(ctx, rec, obs); err != nil {
+		return r.passing(ctx, "tend job", err)
+	}
 	if rec.Pause != nil {
 		return nil
 	}
@@ -212,6 +216,19 @@ func (r *round) run(ctx context.Context) error {
 		if err := r.begin(ctx, step); err != nil {
 			return r.passing(ctx, step.ID, err)
 		}
+	}
+	return nil
+}
+
+// tendJob records what has become of the job that is under way, or begins one that a
+// schedule asks for.
+func (r *round) tendJob(ctx context.Context, rec *reconcile.Record, obs reconcile.Observed) error {
+	begin, end := reconcile.NextJob(rec, obs)
+	switch {
+	case end != nil:
+		return r.propose(ctx, reconcile.Command{End: end})
+	case begin != nil:
+		return r.propose(ctx, reconcile.Command{Begin: begin})
 	}
 	return nil
 }
