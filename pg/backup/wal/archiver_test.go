@@ -159,6 +159,9 @@ func TestWhatWaitsIsUploadedBeforePostgreSQLAsks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := b.Push(t.Context(), nth(2)); err != nil { // has it look again
+		t.Fatal(err)
+	}
 	waitFor(t, "the flags gone with the .ready files", func() bool {
 		left, _ := os.ReadDir(b.cfg.Ahead)
 		return len(left) == 0

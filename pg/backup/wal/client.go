@@ -29,7 +29,7 @@ const (
 // returns the exit code. What went wrong goes to stderr in one line, which PostgreSQL puts
 // into its log.
 func PushVia(socket, file string, stderr io.Writer) int {
-	a, err := exchange(socket, request{V: protocolVersion, Op: opPush, File: file}, nil)
+	a, err := visit{socket, silence}.exchange(request{V: protocolVersion, Op: opPush, File: file}, nil)
 	switch {
 	case err != nil:
 		complain(stderr, "push", file, err.Error()+"; PostgreSQL keeps the file and asks again")
@@ -51,7 +51,7 @@ func PushVia(socket, file string, stderr io.Writer) int {
 // for a minute, and then has the server stop.
 func FetchVia(socket, file, to string, mustKnow bool, stderr io.Writer) int {
 	for end := time.Now().Add(mustKnowFor); ; time.Sleep(askAgain) {
-		a, err := exchange(socket, request{V: protocolVersion, Op: opFetch, File: file}, func(content io.Reader) error {
+		a, err := visit{socket, silence}.exchange(request{V: protocolVersion, Op: opFetch, File: file}, func(content io.Reader) error {
 			return placeFile(to, content)
 		})
 		why := a.Error
@@ -78,9 +78,15 @@ func complain(stderr io.Writer, op, file, why string) {
 	fmt.Fprintf(stderr, "ramd wal %s: %s: %s\n", op, file, why)
 }
 
+// visit is one connection to ramd, which is given up when nothing is heard for silence.
+type visit struct {
+	socket  string
+	silence time.Duration
+}
+
 // exchange sends a request and waits for the answer; content takes what comes after it.
-func exchange(socket string, r request, content func(io.Reader) error) (answer, error) {
-	conn, err := net.DialTimeout("unix", socket, dialWait)
+func (v visit) exchange(r request, content func(io.Reader) error) (answer, error) {
+	conn, err := net.DialTimeout("unix", v.socket, dialWait)
 	if err != nil {
 		return answer{}, fmt.Errorf("ramd cannot be reached, is it running? (%w)", err)
 	}
@@ -90,7 +96,7 @@ func exchange(socket string, r request, content func(io.Reader) error) (answer, 
 	}
 	lines := bufio.NewReader(conn)
 	for {
-		a, err := receive(conn, lines)
+		a, err := v.receive(conn, lines)
 		if err != nil {
 			return answer{}, fmt.Errorf("ramd ended or hangs before it answered: %w", err)
 		}
@@ -107,8 +113,8 @@ func exchange(socket string, r request, content func(io.Reader) error) (answer, 
 	}
 }
 
-func receive(conn net.Conn, lines *bufio.Reader) (answer, error) {
-	if err := conn.SetReadDeadline(time.Now().Add(silence)); err != nil {
+func (v visit) receive(conn net.Conn, lines *bufio.Reader) (answer, error) {
+	if err := conn.SetReadDeadline(time.Now().Add(v.silence)); err != nil {
 		return answer{}, err
 	}
 	line, err := lines.ReadBytes('\n')

@@ -46,6 +46,7 @@ type Fetcher struct {
 	mu       sync.Mutex
 	sequence sequence
 	items    map[string]*item
+	hits     int // segments that had been fetched, or begun, before they were asked for
 }
 
 // item is a segment that is being fetched ahead, or was: when done is closed without an
@@ -162,6 +163,7 @@ func (f *Fetcher) ahead(ctx context.Context, name string) (*os.File, error) {
 		return nil, nil
 	}
 	delete(f.items, name)
+	f.hits++
 	path := filepath.Join(f.cfg.Spool, name)
 	file, err := os.Open(path)
 	if err != nil {

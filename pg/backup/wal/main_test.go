@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +25,9 @@ import (
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "wal" {
 		os.Exit(client(os.Args[2:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == "serve" {
+		os.Exit(serve(os.Args[2], os.Args[3], os.Args[4], os.Args[5]))
 	}
 	code := m.Run()
 	for _, dir := range shared.dirs {
@@ -43,6 +47,27 @@ func client(args []string) int {
 		return PushVia(args[2], args[3], os.Stderr)
 	}
 	return FetchVia(args[2], args[3], args[4], mustKnow, os.Stderr)
+}
+
+// serve archives as a holder until it is killed.
+func serve(home, repo, wal, uid string) int {
+	a, err := NewArchiver(ArchiverConfig{
+		Open: opener(repo), Dir: func() string { return wal }, Standing: func() Standing { return Holder },
+		Ahead: filepath.Join(home, "ahead"), Logger: zerolog.Nop(),
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	number, _ := strconv.Atoi(uid)
+	s, err := Listen(ServiceConfig{Socket: filepath.Join(home, "sock"), UID: number, Push: a.Push, Logger: zerolog.Nop()})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	go a.Run(context.Background())
+	_ = s.Serve(context.Background())
+	return 0
 }
 
 // shared is what several tests use and the end removes.

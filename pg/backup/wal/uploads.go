@@ -105,6 +105,7 @@ func (u *uploads) over(f finished) {
 	case f.err != nil:
 		u.pause = min(max(firstPause, 2*u.pause), lastPause)
 		u.notUntil = time.Now().Add(u.pause)
+		u.ready, u.rescan = nil, true // the file is due again, before those that come after it
 	case len(job.askers) > 0:
 		u.pause, u.notUntil = 0, time.Time{}
 		u.told[f.file] = true
