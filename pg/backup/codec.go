@@ -20,12 +20,9 @@ const (
 	ageExt  = ".age"
 )
 
-// chunkSize is how much of a stream becomes one frame, in plain bytes. Memory goes
+// defaultChunk is how much of a stream becomes one frame, in plain bytes. Memory goes
 // with it: a Writer holds some two chunks more than it has workers.
-const chunkSize = 4 << 20
-
-// maxDecoderWindow bounds the memory that a damaged or foreign frame can ask for.
-const maxDecoderWindow = 64 << 20
+const defaultChunk = 4 << 20
 
 // plainName is an object's name without the extensions of its encoding.
 func plainName(object string) string {
@@ -43,15 +40,16 @@ func plainName(object string) string {
 // use: what is costly to make is kept for the next chunk.
 type codec struct {
 	ext      string
+	chunk    int // plain bytes in a frame
 	compress func(c *codec, frame *bytes.Buffer, chunk []byte) error
 	encoders sync.Pool // of *zstd.Encoder, *lz4.Writer or *gzip.Writer
-	chunks   sync.Pool // of *[]byte, chunkSize long
+	chunks   sync.Pool // of *[]byte, empty
 	frames   sync.Pool // of *bytes.Buffer
 }
 
 // newCodec is the codec of a compression's name; empty is zstd.
 func newCodec(compression string) (*codec, error) {
-	c := &codec{}
+	c := &codec{chunk: defaultChunk}
 	switch compression {
 	case "", "zstd":
 		c.ext, c.compress, c.encoders.New = zstdExt, (*codec).zstdFrame, newZstdEncoder
@@ -65,7 +63,7 @@ func newCodec(compression string) (*codec, error) {
 	default:
 		return nil, fmt.Errorf(`unknown compression %q; write "zstd", "lz4", "gzip" or "none"`, compression)
 	}
-	c.chunks.New = func() any { chunk := make([]byte, chunkSize); return &chunk }
+	c.chunks.New = func() any { chunk := make([]byte, 0, c.chunk); return &chunk }
 	c.frames.New = func() any { return new(bytes.Buffer) }
 	return c, nil
 }
@@ -112,8 +110,9 @@ func (c *codec) zstdFrame(frame *bytes.Buffer, chunk []byte) error {
 	if err != nil {
 		return err
 	}
-	frame.Write(e.EncodeAll(chunk, frame.AvailableBuffer()))
+	frame.Write(e.EncodeAll(chunk, appendSkippableHead(frame.AvailableBuffer())))
 	c.encoders.Put(e)
+	setSkippableSize(frame.Bytes())
 	return nil
 }
 
@@ -122,8 +121,13 @@ func (c *codec) lz4Frame(frame *bytes.Buffer, chunk []byte) error {
 	if err != nil {
 		return err
 	}
+	frame.Write(appendSkippableHead(nil))
 	e.Reset(frame)
-	return c.finish(e, e, chunk)
+	if err := c.finish(e, e, chunk); err != nil {
+		return err
+	}
+	setSkippableSize(frame.Bytes())
+	return nil
 }
 
 func (c *codec) gzipMember(frame *bytes.Buffer, chunk []byte) error {
@@ -132,7 +136,12 @@ func (c *codec) gzipMember(frame *bytes.Buffer, chunk []byte) error {
 		return err
 	}
 	e.Reset(frame)
-	return c.finish(e, e, chunk)
+	e.Extra = []byte(memberExtra + "\x00\x00\x00\x00")
+	if err := c.finish(e, e, chunk); err != nil {
+		return err
+	}
+	setMemberSize(frame.Bytes())
+	return nil
 }
 
 func (c *codec) finish(pooled any, e io.WriteCloser, chunk []byte) error {
@@ -144,24 +153,4 @@ func (c *codec) finish(pooled any, e io.WriteCloser, chunk []byte) error {
 	}
 	c.encoders.Put(pooled)
 	return nil
-}
-
-// newDecoder reads frames of the compression with an extension as one stream.
-// release must be called when it is done.
-func newDecoder(ext string, r io.Reader) (plain io.Reader, release func(), err error) {
-	switch ext {
-	case zstdExt:
-		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxDecoderWindow))
-		if err != nil {
-			return nil, nil, err
-		}
-		return d, d.Close, nil
-	case lz4Ext:
-		d := lz4.NewReader(r)
-		return d, func() {}, d.Apply(lz4.ConcurrencyOption(1))
-	case gzipExt:
-		d, err := gzip.NewReader(r)
-		return d, func() {}, err
-	}
-	return nil, nil, fmt.Errorf("%q is no compression", ext)
 }

@@ -11,19 +11,22 @@ import (
 	"filippo.io/age"
 )
 
-// reader is the plain stream of a sealed object.
+// reader is the plain stream of a sealed object. It hands on what has been checked.
 type reader struct {
-	object  string
-	key     keyring
-	source  *source
-	ext     string // of the compression
-	marks   *markReader
-	plain   io.Reader
-	release func()
+	r      *Repository
+	object string
+	source *source
+	ext    string // of the compression
 
-	size int64
-	crc  hash.Hash32
-	err  error // what the end was; io.EOF when all is well
+	compressed io.Reader
+	decoder    decoder
+	frame      *bytes.Buffer // head and body of the frame that was read last
+	chunk      []byte        // what is in it
+	rest       []byte        // of chunk, which is to be handed on
+	err        error         // what the end was; io.EOF when all is well
+
+	size               int64
+	plainCRC, frameCRC hash.Hash32
 }
 
 // source is a stored object; it keeps the error that reading met, so that it is not
@@ -42,20 +45,18 @@ func (s *source) Read(p []byte) (int, error) {
 }
 
 // newReader closes stored only through the reader that it returns.
-func newReader(stored io.ReadCloser, object string, key keyring) (*reader, error) {
-	r := &reader{object: object, key: key, source: &source{ReadCloser: stored}, crc: newCRC(), release: func() {}}
-	r.ext = strings.TrimPrefix(strings.TrimSuffix(object, ageExt), plainName(object))
-	compressed, err := r.unseal(strings.HasSuffix(object, ageExt))
-	if err != nil {
+func newReader(r *Repository, stored io.ReadCloser, object string) (_ *reader, err error) {
+	reader := &reader{r: r, object: object, source: &source{ReadCloser: stored}, plainCRC: newCRC(), frameCRC: newCRC()}
+	reader.ext = strings.TrimPrefix(strings.TrimSuffix(object, ageExt), plainName(object))
+	if reader.compressed, err = reader.unseal(strings.HasSuffix(object, ageExt)); err != nil {
 		return nil, err
 	}
-	r.marks = newMarkReader(compressed, r.ext)
-	plain, release, err := newDecoder(r.ext, r.marks)
-	if err != nil {
-		return nil, r.explain(err)
+	if reader.decoder, err = r.decoders.get(reader.ext); err != nil {
+		return nil, fmt.Errorf("object %s: %w", object, err)
 	}
-	r.plain, r.release = plain, release
-	return r, nil
+	reader.frame = r.codec.frames.Get().(*bytes.Buffer)
+	reader.chunk = *r.codec.chunks.Get().(*[]byte)
+	return reader, nil
 }
 
 // unseal is the compressed stream.
@@ -63,12 +64,12 @@ func (r *reader) unseal(sealed bool) (io.Reader, error) {
 	if !sealed {
 		return r.source, nil
 	}
-	if len(r.key.identities) == 0 {
+	if len(r.r.key.identities) == 0 {
 		return nil, fmt.Errorf("object %s: %w: it is encrypted and the repository has no key_file; set encryption { key_file } to the key that it was written with", r.object, ErrKey)
 	}
-	compressed, err := age.Decrypt(r.source, r.key.identities...)
+	compressed, err := age.Decrypt(r.source, r.r.key.identities...)
 	if wrong := (*age.NoIdentityMatchError)(nil); r.source.err == nil && errors.As(err, &wrong) {
-		return nil, fmt.Errorf("object %s: %w: it was encrypted for another key than those in %s, or its first bytes are damaged; add the key that it was written with to that file", r.object, ErrKey, r.key.file)
+		return nil, fmt.Errorf("object %s: %w: it was encrypted for another key than those in %s, or its first bytes are damaged; add the key that it was written with to that file", r.object, ErrKey, r.r.key.file)
 	}
 	if err != nil {
 		return nil, r.explain(err)
@@ -85,44 +86,83 @@ func (r *reader) explain(err error) error {
 }
 
 func (r *reader) Read(p []byte) (int, error) {
-	if r.err != nil {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for len(r.rest) == 0 && r.err == nil {
+		r.err = r.next()
+	}
+	if len(r.rest) == 0 {
 		return 0, r.err
 	}
-	n, err := r.plain.Read(p)
-	r.size += int64(n)
-	r.crc.Write(p[:n])
-	switch {
-	case err == io.EOF:
-		r.err = r.checkEnd()
-	case err != nil:
-		r.err = r.explain(err)
-	}
-	if n > 0 && r.err == io.EOF {
-		return n, nil
-	}
-	return n, r.err
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
 }
 
-// checkEnd is io.EOF when the stream ends as it was written.
-func (r *reader) checkEnd() error {
-	if !r.marks.end {
-		if _, err := io.Copy(io.Discard, r.marks); err != nil {
-			return r.explain(err)
-		}
+// next reads a frame and checks it. After the last one it is io.EOF.
+func (r *reader) next() error {
+	r.frame.Reset()
+	if err := r.take(headSize(r.ext)); err != nil {
+		return err
 	}
-	want := endMark{plain: r.size, plainCRC: r.crc.Sum32(), streamCRC: r.marks.crc.Sum32()}
-	if !bytes.Equal(r.marks.tail, want.encode(r.ext)) {
-		return r.explain(errors.New("it is cut off, or has been changed"))
+	size, mark, err := parseHead(r.ext, r.frame.Bytes())
+	if err != nil {
+		return r.explain(err)
+	}
+	if err := r.take(size); err != nil {
+		return err
+	}
+	if mark {
+		return r.checkEnd()
+	}
+	r.chunk, err = r.decoder.decode(r.chunk[:0], r.frame.Bytes())
+	if err != nil {
+		return r.explain(err)
+	}
+	r.frameCRC.Write(r.frame.Bytes())
+	r.plainCRC.Write(r.chunk)
+	r.size += int64(len(r.chunk))
+	r.rest = r.chunk
+	return nil
+}
+
+// take adds so many bytes to the frame.
+func (r *reader) take(n int) error {
+	_, err := io.CopyN(r.frame, r.compressed, int64(n))
+	if err == io.EOF {
+		err = errors.New("it is cut off")
+	}
+	if err != nil {
+		return r.explain(err)
+	}
+	return nil
+}
+
+// checkEnd is io.EOF when the mark says what was read, and nothing follows it.
+func (r *reader) checkEnd() error {
+	want := endMark{plain: r.size, plainCRC: r.plainCRC.Sum32(), streamCRC: r.frameCRC.Sum32()}
+	if !bytes.Equal(r.frame.Bytes(), want.encode(r.ext)) {
+		return r.explain(errors.New("its end does not match what is before it"))
+	}
+	var more [1]byte
+	switch n, err := io.ReadFull(r.compressed, more[:]); {
+	case n > 0:
+		return r.explain(errors.New("something follows its end"))
+	case err != io.EOF:
+		return r.explain(err)
 	}
 	return io.EOF
 }
 
 // Close ends the reading, at any time.
 func (r *reader) Close() error {
-	if r.err == nil {
-		r.err = fmt.Errorf("object %s: read after Close", r.object)
+	if r.decoder != nil {
+		r.r.decoders.put(r.ext, r.decoder)
+		r.r.codec.frames.Put(r.frame)
+		r.chunk = r.chunk[:0]
+		r.r.codec.chunks.Put(&r.chunk)
+		r.decoder, r.rest, r.err = nil, nil, fmt.Errorf("object %s: read after Close", r.object)
 	}
-	r.release()
-	r.release = func() {}
 	return r.source.Close()
 }

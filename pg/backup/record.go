@@ -57,25 +57,35 @@ func decodeRecord(text []byte, v any) error {
 	return nil
 }
 
+// recordAttempts is how often a record is written when another creates it at the
+// same moment, or the server turns out to know no conditions.
+const recordAttempts = 5
+
 // writeRecord creates or replaces a record.
 func (r *Repository) writeRecord(ctx context.Context, name string, ifAbsent bool, v any) error {
 	text, err := encodeRecord(v)
 	if err != nil {
 		return err
 	}
+	for range recordAttempts {
+		err = r.putRecord(ctx, name, ifAbsent, text)
+		if !errors.Is(err, errConflict) && !errors.Is(err, errNoConditions) {
+			return err
+		}
+	}
+	return err
+}
+
+func (r *Repository) putRecord(ctx context.Context, name string, ifAbsent bool, text []byte) error {
 	u, err := r.store.create(ctx, name, ifAbsent)
 	if err != nil {
 		return err
 	}
+	defer u.abort()
 	if _, err := u.Write(text); err != nil {
-		u.abort()
 		return err
 	}
-	if err := u.commit(); err != nil {
-		u.abort()
-		return err
-	}
-	return nil
+	return u.commit()
 }
 
 // readRecord reads a record as a whole.

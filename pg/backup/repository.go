@@ -18,6 +18,8 @@ type Repository struct {
 	codec *codec
 	ext   string // of the objects it writes
 	key   keyring
+
+	decoders decoders
 }
 
 // Object is what is stored under a name.
@@ -185,7 +187,7 @@ func (r *Repository) Read(ctx context.Context, name string) (io.ReadCloser, erro
 	if err != nil {
 		return nil, err
 	}
-	reader, err := newReader(stored, object, r.key)
+	reader, err := newReader(r, stored, object)
 	if err != nil {
 		stored.Close()
 		return nil, err

@@ -118,12 +118,12 @@ func (w *Writer) Write(p []byte) (int, error) {
 	var n int
 	for n < len(p) {
 		if w.chunk == nil {
-			w.chunk = (*w.r.codec.chunks.Get().(*[]byte))[:0]
+			w.chunk = *w.r.codec.chunks.Get().(*[]byte)
 		}
-		take := min(chunkSize-len(w.chunk), len(p)-n)
+		take := min(cap(w.chunk)-len(w.chunk), len(p)-n)
 		w.chunk = append(w.chunk, p[n:n+take]...)
 		n += take
-		if len(w.chunk) == chunkSize {
+		if len(w.chunk) == cap(w.chunk) {
 			if err := w.flush(); err != nil {
 				return n, err
 			}
@@ -162,7 +162,7 @@ func (w *Writer) compress(chunk []byte) result {
 	frame := codec.frames.Get().(*bytes.Buffer)
 	frame.Reset()
 	err := codec.compress(codec, frame, chunk)
-	if cap(chunk) == chunkSize {
+	if chunk = chunk[:0]; cap(chunk) > 0 {
 		codec.chunks.Put(&chunk)
 	}
 	return result{frame, err}
@@ -226,8 +226,7 @@ func (w *Writer) Commit() (Stored, error) {
 
 // complete writes all that belongs to the object.
 func (w *Writer) complete() error {
-	if len(w.chunk) > 0 || w.mark.plain == 0 {
-		// Also an empty object has a frame: not every tool reads a stream without one.
+	if len(w.chunk) > 0 {
 		if err := w.flush(); err != nil {
 			return err
 		}
