@@ -60,6 +60,9 @@ func (s stored) reads(bytes []byte) ([]byte, error) {
 func TestDamageOfAnyByteOrLengthIsFound(t *testing.T) {
 	content := bytes.Repeat([]byte("ram "), 20)
 	for _, c := range encodings(t) {
+		if c.KeyFile != "" && c.Compression != "zstd" {
+			continue // age is the same around each, and slow
+		}
 		t.Run(c.label(), func(t *testing.T) {
 			t.Parallel()
 			s := storeSample(t, c, content)

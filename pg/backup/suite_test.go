@@ -59,12 +59,10 @@ func writeKey(t *testing.T) string {
 
 // sample is content of a length: half of it compresses, as database pages do.
 func sample(n int) []byte {
-	random := rand.New(rand.NewPCG(1, uint64(n)))
 	content := make([]byte, n)
-	for i := range content {
-		if i/64%2 == 0 {
-			content[i] = byte(random.Uint32())
-		}
+	rand.NewChaCha8([32]byte{1}).Read(content)
+	for at := 64; at < n; at += 128 {
+		clear(content[at:min(at+64, n)])
 	}
 	return content
 }
