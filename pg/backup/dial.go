@@ -14,6 +14,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go/logging"
 	gcaws "gocloud.dev/aws"
 	"gocloud.dev/blob"
 	_ "gocloud.dev/blob/azureblob" // azblob URLs
@@ -45,7 +46,8 @@ func dialBucket(ctx context.Context, l location) (*blob.Bucket, error) {
 // for no checksums that few of them know: objects carry their own.
 func dialS3(ctx context.Context, l location) (*blob.Bucket, error) {
 	p := &s3Parameters{query: l.query}
-	endpoint, checksums := l.query.Get("endpoint"), l.query.Get("request_checksum_calculation")
+	endpoint := l.query.Get("endpoint")
+	chosen := l.query.Has("request_checksum_calculation") || l.query.Has("response_checksum_validation")
 	pathStyle := p.flag("use_path_style", "s3ForcePathStyle")
 	accelerate, plainHTTP := p.flag("accelerate"), p.flag("disable_https")
 	options := &s3blob.Options{EncryptionType: types.ServerSideEncryption(p.take("ssetype")), KMSEncryptionID: p.take("kmskeyid")}
@@ -62,9 +64,11 @@ func dialS3(ctx context.Context, l location) (*blob.Bucket, error) {
 	if config.Region == "" {
 		config.Region = anyRegion
 	}
-	if endpoint != "" && checksums == "" {
+	if endpoint != "" && !chosen {
 		config.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+		config.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	}
+	config.Logger = logging.Nop{} // errors say what there is to say
 	options.RequestChecksumCalculation = config.RequestChecksumCalculation
 	config.HTTPClient = impatient(config.HTTPClient)
 	client := s3.NewFromConfig(config, func(o *s3.Options) {
