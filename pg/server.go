@@ -126,6 +126,23 @@ type Server struct {
 	// Size is the sum of all databases' sizes, refreshed now and then.
 	Size      Bytes     `json:"size,omitempty"`
 	StartedAt time.Time `json:"started_at,omitzero"`
+	// Transactions are those that have been open for longest, refreshed now and then.
+	Transactions Transactions `json:"transactions,omitzero"`
+}
+
+// Transactions are what a server that is stopped would end, and what it would not:
+// prepared transactions go on under another primary. Ages are of when they were
+// looked at. The zero Transactions is that none is open.
+type Transactions struct {
+	// PID and User are of the session whose transaction is the oldest.
+	PID  int           `json:"pid,omitempty"`
+	User string        `json:"user,omitempty"`
+	Age  time.Duration `json:"age_ns,omitempty"`
+	// Prepared counts the prepared ones; PreparedAge and PreparedBy, its owner, are
+	// of the oldest.
+	Prepared    int           `json:"prepared,omitempty"`
+	PreparedAge time.Duration `json:"prepared_age_ns,omitempty"`
+	PreparedBy  string        `json:"prepared_by,omitempty"`
 }
 
 // WALReceiver is a standby's connection to its upstream (pg_stat_wal_receiver).

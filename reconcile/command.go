@@ -19,6 +19,8 @@ type Command struct {
 	At     time.Time `json:"at"`
 	By     string    `json:"by,omitempty"`
 
+	Planned *SetPlanned `json:"planned,omitempty"`
+
 	Form     *Form     `json:"form,omitempty"`
 	Accept   *Accept   `json:"accept,omitempty"`
 	Hold     *Hold     `json:"hold,omitempty"`

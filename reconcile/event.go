@@ -13,6 +13,7 @@ const (
 	EventStep      EventKind = "step"
 	EventGrant     EventKind = "grant"
 	EventSync      EventKind = "sync"
+	EventPlanned   EventKind = "planned"
 	EventMember    EventKind = "member"
 	EventNode      EventKind = "node"
 	EventDrift     EventKind = "drift"

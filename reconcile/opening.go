@@ -43,6 +43,8 @@ type Open struct {
 	Term    uint64   `json:"term"`
 	Opening Opening  `json:"opening"`
 	Assign  []Assign `json:"assign,omitempty"`
+	// Planned is Set of the planned switchover that this begins; zero for none.
+	Planned time.Time `json:"planned,omitzero"`
 }
 
 // Elect ends an opening: Node is the primary of Term.
@@ -77,6 +79,12 @@ func (r *Record) open(at time.Time, by string, o Open) error {
 	if r.Opening == nil {
 		if o.Opening.Deposed == "" || o.Opening.Deposed != r.Primary {
 			return fmt.Errorf("%w: %s is not the primary", ErrStale, o.Opening.Deposed)
+		}
+		if !o.Planned.IsZero() {
+			var err error
+			if by, err = r.beginPlanned(o.Planned); err != nil {
+				return err
+			}
 		}
 		r.Term, r.Primary = r.Term+1, ""
 		severity, message := Warning, fmt.Sprintf("term %d is open: node %s is no longer the primary", r.Term, o.Opening.Deposed)

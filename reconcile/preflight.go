@@ -3,6 +3,7 @@ package reconcile
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/ramhq/ram/pg"
 )
@@ -14,6 +15,10 @@ const PreflightFormat = 1
 // until it has the rest.
 const switchoverLag = 16 * pg.MB
 
+// longTransaction is how old a transaction is that somebody would miss: it is not done
+// again by itself in the time that applications try again.
+const longTransaction = time.Minute
+
 // Preflighted is what a failover or a switchover would come to if it began now.
 type Preflighted struct {
 	Format int        `json:"format"`
@@ -21,7 +26,9 @@ type Preflighted struct {
 	// Term is the record's; Open is set when it is open already, and would be
 	// asked of differently.
 	Term uint64 `json:"term"`
-	Open bool   `json:"open,omitempty"`
+	// At is when a planned switchover is to begin; zero for one that begins now.
+	At   time.Time `json:"at,omitzero"`
+	Open bool      `json:"open,omitempty"`
 	// Primary is the node that is replaced, To the one that would become the primary
 	// as far as can be told; empty when none would.
 	Primary string `json:"primary"`
@@ -80,6 +87,7 @@ func Preflight(rec *Record, obs Observed, cause OpenReason, target string, accep
 		}
 	}
 	f.foresee()
+	f.checkWork()
 	return f.p
 }
 
@@ -138,27 +146,36 @@ func (f *preflight) checkTarget() {
 	if f.target == "" {
 		return
 	}
+	if refusal := f.wrongTarget(); refusal != "" {
+		f.refuse("%s", refusal)
+	} else if why := f.unfit(f.obs.Nodes[f.target], f.rec.Assignments[f.target]); why != "" {
+		f.refuse("node %s cannot become the primary: %s; see ramctrl status", f.target, why)
+	}
+}
+
+// wrongTarget is why the node that was asked for cannot be meant, however it is doing;
+// empty when it can, or none was asked for.
+func (f *preflight) wrongTarget() string {
+	if f.target == "" || f.rec.Spec == nil {
+		return ""
+	}
 	n, there := f.rec.Spec.Node(f.target)
 	_, member := f.rec.Members[f.target]
-	v := f.obs.Nodes[f.target]
 	switch {
 	case !there:
-		f.refuse("there is no node %q: name one of %s", f.target, strings.Join(f.others(), ", "))
+		return fmt.Sprintf("there is no node %q: name one of %s", f.target, strings.Join(f.others(), ", "))
 	case f.target == f.p.Primary && f.rec.Opening == nil:
-		f.refuse("node %s is the primary already", f.target)
+		return fmt.Sprintf("node %s is the primary already", f.target)
 	case f.target == f.p.Primary:
-		f.refuse("node %s was the primary, and comes back by itself when it is the only one that can: name another", f.target)
+		return fmt.Sprintf("node %s was the primary, and comes back by itself when it is the only one that can: name another", f.target)
 	case n.Witness:
-		f.refuse("node %s is a witness and holds no data: name one of %s", f.target, strings.Join(f.others(), ", "))
+		return fmt.Sprintf("node %s is a witness and holds no data: name one of %s", f.target, strings.Join(f.others(), ", "))
 	case n.Priority == 0:
-		f.refuse("the priority of node %s is 0, so that it is never primary: raise it in the spec, or name another node", f.target)
+		return fmt.Sprintf("the priority of node %s is 0, so that it is never primary: raise it in the spec, or name another node", f.target)
 	case !member:
-		f.refuse("node %s is not a member yet: run ramd start --node %s on its host", f.target, f.target)
-	default:
-		if why := f.unfit(v, f.rec.Assignments[f.target]); why != "" {
-			f.refuse("node %s cannot become the primary: %s; see ramctrl status", f.target, why)
-		}
+		return fmt.Sprintf("node %s is not a member yet: run ramd start --node %s on its host", f.target, f.target)
 	}
+	return ""
 }
 
 // others are the nodes that could be named.

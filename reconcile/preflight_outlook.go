@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/spec"
@@ -174,6 +175,24 @@ func (f *preflight) checkChosen(node string) {
 		f.warn("node %s has %s of WAL to replay before it takes writes", node, left.Human())
 	}
 	f.checkGuarantee(node)
+}
+
+// checkWork looks at what is under way on the primary that a stop ends.
+func (f *preflight) checkWork() {
+	primary := f.obs.Nodes[f.p.Primary]
+	if f.p.Open || f.p.Refused() || !primary.Running() {
+		return
+	}
+	if trouble := archiveTrouble(primary.Report.Archive); trouble != "" {
+		f.warn("not all WAL of %s is in the repository, and the next primary has to bring it there: %s", f.p.Primary, trouble)
+	}
+	t := primary.Report.Server.Transactions
+	if t.PID != 0 && t.Age >= longTransaction {
+		f.warn("the transaction of user %s on %s (pid %d) has been open for %s, and is rolled back: let it end first", t.User, f.p.Primary, t.PID, t.Age.Truncate(time.Second))
+	}
+	if t.Prepared > 0 && t.PreparedAge >= longTransaction {
+		f.warn("%d prepared transactions, the oldest of user %s and for %s, stay prepared and keep their locks: end them with COMMIT PREPARED or ROLLBACK PREPARED (pg_prepared_xacts)", t.Prepared, t.PreparedBy, t.PreparedAge.Truncate(time.Second))
+	}
 }
 
 // checkGuarantee tells when commits would find too few standbys to wait for.

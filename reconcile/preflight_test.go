@@ -5,9 +5,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/reconcile"
 	"github.com/ramhq/ram/spec"
 )
@@ -87,6 +89,33 @@ func replay(obs reconcile.Observed) reconcile.Observed {
 	v := obs.Nodes["b"]
 	v.Report.Server.ReplayPaused, v.Report.Server.ReplayLSN, v.Report.Server.LSN = true, 1, 0x8000000
 	obs.Nodes["b"] = v
+	return obs
+}
+
+// busy is that a has transactions that are open for longer than anybody would do again.
+func busy(obs reconcile.Observed) reconcile.Observed {
+	return working(obs, pg.Transactions{
+		PID: 4711, User: "report", Age: 2*time.Hour + 3*time.Second + 4, Prepared: 2, PreparedAge: time.Minute, PreparedBy: "shop",
+	})
+}
+
+// lively is that those of a are as they always are.
+func lively(obs reconcile.Observed) reconcile.Observed {
+	return working(obs, pg.Transactions{PID: 4711, User: "shop", Age: time.Minute - 1, Prepared: 2, PreparedAge: time.Second, PreparedBy: "shop"})
+}
+
+// unarchived is that WAL of a waits for the repository.
+func unarchived(obs reconcile.Observed) reconcile.Observed {
+	v := obs.Nodes["a"]
+	v.Report.Archive = &reconcile.ArchiveReport{Backlog: 3, Bytes: 48 * pg.MB, Oldest: 4 * time.Minute, Failure: "access denied", Failing: 4 * time.Minute}
+	obs.Nodes["a"] = v
+	return obs
+}
+
+func working(obs reconcile.Observed, transactions pg.Transactions) reconcile.Observed {
+	v := obs.Nodes["a"]
+	v.Report.Server.Transactions = transactions
+	obs.Nodes["a"] = v
 	return obs
 }
 
@@ -291,6 +320,29 @@ func TestPreflight(t *testing.T) {
 			want: []string{
 				"a -> b",
 				"lost: it is not known how much, since nothing is known of where the WAL of a ends",
+			},
+		},
+		{
+			name: "what a switchover rolls back, and what it does not, is said", spec: "a b c", ask: "switchover", look: busy,
+			want: []string{
+				"a -> b",
+				"mind: the transaction of user report on a (pid 4711) has been open for 2h0m3s, and is rolled back: let it end first",
+				"mind: 2 prepared transactions, the oldest of user shop and for 1m0s, stay prepared and keep their locks: end them with COMMIT PREPARED or ROLLBACK PREPARED (pg_prepared_xacts)",
+			},
+		},
+		{
+			name: "transactions that are done again in no time are not worth a word", spec: "a b c", ask: "switchover", look: lively,
+			want: []string{"a -> b"},
+		},
+		{
+			name: "what a server did that does not answer is of the past", spec: "a b c", seen: "a silent", ask: "failover", look: busy,
+			want: []string{"a -> b"},
+		},
+		{
+			name: "WAL that is not archived is said", spec: "a b c", ask: "switchover", look: unarchived,
+			want: []string{
+				"a -> b",
+				"mind: not all WAL of a is in the repository, and the next primary has to bring it there: access denied; PostgreSQL keeps them in pg_wal until the disk is full: 3 files (48MB) wait, the oldest for 4m0s",
 			},
 		},
 		{

@@ -46,6 +46,8 @@ type Record struct {
 	// Opening is the term that was opened and has no primary yet; nil when none is.
 	Opening *Opening  `json:"opening,omitempty"`
 	Sync    SyncState `json:"sync"`
+	// Planned is the switchover that is to begin at a time; nil when none is.
+	Planned *PlannedSwitchover `json:"planned_switchover,omitempty"`
 	// Verdicts are the latest choices of a primary, oldest first.
 	Verdicts []Choice `json:"verdicts,omitempty"`
 

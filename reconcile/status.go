@@ -22,6 +22,8 @@ type Status struct {
 	Timeline  pg.Timeline  `json:"timeline"`
 	Nodes     []NodeStatus `json:"nodes"`
 
+	// Planned is the switchover that is to begin at a time; nil when none is.
+	Planned *PlannedSwitchover `json:"planned_switchover,omitempty"`
 	// Opening is the term that is open; nil while there is a primary, or none yet.
 	Opening *OpeningStatus `json:"opening,omitempty"`
 	// Backups is nil when the spec has no repository.
@@ -88,7 +90,7 @@ type NodeStatus struct {
 func StatusOf(rec *Record, obs Observed, plan Plan, raft RaftStatus) Status {
 	s := Status{
 		Cluster: rec.Cluster, Revision: rec.Revision, Paused: rec.Pause != nil, Raft: raft,
-		Primary: rec.Primary, Term: rec.Term, Nodes: []NodeStatus{}, Blocked: plan.Blocked,
+		Primary: rec.Primary, Term: rec.Term, Nodes: []NodeStatus{}, Blocked: plan.Blocked, Planned: rec.Planned,
 	}
 	if rec.Run != nil {
 		s.Run = rec.Run.ID

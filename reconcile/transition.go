@@ -47,6 +47,8 @@ func Transition(rec *Record, cmd Command) (*Record, error) {
 		next.setPause(cmd.At, cmd.By, *cmd.Pause)
 	case cmd.Ask != nil:
 		err = next.ask(cmd.At, cmd.By, *cmd.Ask)
+	case cmd.Planned != nil:
+		err = next.setPlanned(cmd.At, cmd.By, *cmd.Planned)
 	case cmd.Open != nil:
 		err = next.open(cmd.At, cmd.By, *cmd.Open)
 	case cmd.Elect != nil:

@@ -23,7 +23,8 @@ type slowFacts struct {
 	loadedAt    time.Time
 	settingsDue time.Time
 
-	oldestWAL pg.LSN
+	transactions pg.Transactions
+	oldestWAL    pg.LSN
 	// newestTimeline is that of the newest WAL segment.
 	newestTimeline pg.Timeline
 	// began is where the timeline beganOf began; read when a primary has another one.
@@ -82,6 +83,15 @@ SELECT coalesce(min(substr(name, 9)), ''), (SELECT setting::bigint FROM pg_setti
   coalesce(('x' || max(substr(name, 1, 8)))::bit(32)::int, 0)
 FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'`
 
+	// Only sessions of clients: a base backup has a transaction as well.
+	transactionsQuery = `
+SELECT coalesce(a.pid, 0), coalesce(a.usename, ''), coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::float8,
+  p.number, coalesce(extract(epoch FROM clock_timestamp() - p.first), 0)::float8, coalesce(p.owner, '')
+FROM (SELECT count(*) AS number, min(prepared) AS first, (array_agg(owner::text ORDER BY prepared))[1] AS owner FROM pg_prepared_xacts) p
+LEFT JOIN (SELECT pid, usename, xact_start FROM pg_stat_activity
+           WHERE backend_type = 'client backend' AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
+           ORDER BY xact_start LIMIT 1) a ON true`
+
 	sizeQuery = `SELECT coalesce(sum(pg_database_size(oid)), 0)::bigint FROM pg_database`
 )
 
@@ -117,7 +127,7 @@ func (i *Instance) look(ctx context.Context, names []string) (pg.Server, error) 
 	}
 	p.refreshSize(ctx)
 	server.Settings, server.PendingRestart = p.slow.settings, p.slow.pending
-	server.OldestWAL, server.Size = p.slow.oldestWAL, p.slow.size
+	server.OldestWAL, server.Size, server.Transactions = p.slow.oldestWAL, p.slow.size, p.slow.transactions
 	if server.Recovery {
 		// Without a walreceiver only the control file tells, and that late.
 		p.slow.newestTimeline = max(p.slow.newestTimeline, server.Timeline)
@@ -200,6 +210,11 @@ func (p *prober) refreshSettings(ctx context.Context, names []string, loadedAt t
 	})
 	batch.Queue(pendingQuery).QueryRow(func(row pgx.Row) error { return row.Scan(&pending) })
 	batch.Queue(oldestQuery).QueryRow(func(row pgx.Row) error { return row.Scan(&segment, &segmentSize, &newest) })
+	var transactions pg.Transactions
+	batch.Queue(transactionsQuery).QueryRow(func(row pgx.Row) (err error) {
+		transactions, err = scanTransactions(row)
+		return err
+	})
 	if err := p.conn.SendBatch(ctx, batch).Close(); err != nil {
 		return err
 	}
@@ -207,10 +222,17 @@ func (p *prober) refreshSettings(ctx context.Context, names []string, loadedAt t
 	if err != nil {
 		return err
 	}
-	s.settings, s.pending, s.oldestWAL = settings, pending, oldest
+	s.settings, s.pending, s.oldestWAL, s.transactions = settings, pending, oldest, transactions
 	s.newestTimeline = max(s.newestTimeline, pg.Timeline(newest))
 	s.names, s.loadedAt, s.settingsDue = slices.Clone(names), loadedAt, now.Add(settingsEvery)
 	return nil
+}
+
+func scanTransactions(row pgx.Row) (t pg.Transactions, err error) {
+	var age, preparedAge float64
+	err = row.Scan(&t.PID, &t.User, &age, &t.Prepared, &preparedAge, &t.PreparedBy)
+	t.Age, t.PreparedAge = time.Duration(age*float64(time.Second)), time.Duration(preparedAge*float64(time.Second))
+	return t, err
 }
 
 // segmentStart is where a WAL segment begins; its name comes without the timeline.

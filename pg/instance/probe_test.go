@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/pg/guard"
@@ -28,7 +29,7 @@ func TestProbeOfAPrimaryAndItsStandby(t *testing.T) {
 	names := []string{"max_connections", "hot_standby", "shared_buffers", "no_such_setting"}
 	settings := map[string]string{"max_connections": "100", "hot_standby": "on", "shared_buffers": "128MB"}
 	volatile := cmp.Options{
-		cmpopts.IgnoreFields(pg.Server{}, "PID", "StartedAt", "Size", "OldestWAL"),
+		cmpopts.IgnoreFields(pg.Server{}, "PID", "StartedAt", "Size", "OldestWAL", "Transactions"),
 		cmpopts.IgnoreFields(pg.Slot{}, "RestartLSN"),
 	}
 	t.Run("primary", func(t *testing.T) {
@@ -91,6 +92,44 @@ func TestProbeSeesChangedSettings(t *testing.T) {
 	if got := probe(t, n, "port").Settings; got["port"] != strconv.Itoa(n.cfg.Port) || len(got) != 1 {
 		t.Errorf("other names: %v", got)
 	}
+}
+
+func TestProbeSeesOpenTransactions(t *testing.T) {
+	n := newPrimary(t, "max_prepared_transactions = 2").start(t)
+	config, err := n.connConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.RuntimeParams = nil
+	var sessions [3]*pgx.Conn
+	for i := range sessions {
+		if sessions[i], err = pgx.ConnectConfig(t.Context(), config); err != nil {
+			t.Fatal(err)
+		}
+		defer sessions[i].Close(context.Background())
+		if _, err := sessions[i].Exec(t.Context(), "BEGIN"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := sessions[2].Exec(t.Context(), "PREPARE TRANSACTION 'kept'"); err != nil {
+		t.Fatal(err)
+	}
+	// It is looked up when other settings are asked for.
+	got := probe(t, n, "work_mem").Transactions
+	if got.PID != int(sessions[0].PgConn().PID()) || got.User != "postgres" || got.Age <= 0 || got.Age > time.Minute {
+		t.Errorf("the oldest is not the one of pid %d: %+v", sessions[0].PgConn().PID(), got)
+	}
+	if got.Prepared != 1 || got.PreparedBy != "postgres" || got.PreparedAge <= 0 {
+		t.Errorf("prepared: %+v", got)
+	}
+	for _, s := range sessions {
+		s.Close(t.Context())
+	}
+	n.sql(t, "ROLLBACK PREPARED 'kept'")
+	waitFor(t, "none to be open", func() bool {
+		n.prober.slow.settingsDue = time.Time{}
+		return probe(t, n, "work_mem").Transactions == pg.Transactions{}
+	})
 }
 
 func TestProbeSurvivesTheServersRestart(t *testing.T) {

@@ -194,6 +194,9 @@ func (r *round) run(ctx context.Context) error {
 		return nil
 	}
 	obs := r.Observed()
+	if begun, err := r.handOver(ctx, rec, obs); begun || err != nil {
+		return err
+	}
 	plan := reconcile.Diff(rec.Spec, rec, obs)
 	progress := reconcile.Progress{}
 	if rec.Pause == nil {

@@ -22,6 +22,7 @@ const (
 // it joins again, or leaves when a spec without it is applied.
 func refounded(rec *reconcile.Record, self reconcile.Member, id identity, at time.Time, acceptLoss bool) (*reconcile.Record, error) {
 	next := *rec
+	next.Planned = nil // it was planned for another state of things
 	next.ClusterID, next.Secrets.PeerToken = id.ClusterID, id.PeerToken
 	next.Members = maps.Clone(rec.Members)
 	next.Members[self.Name] = self
