@@ -58,7 +58,7 @@ func TestTheSameSegmentAgainIsAcceptedWhenIdentical(t *testing.T) {
 }
 
 func TestOfTwoHoldersOneWins(t *testing.T) {
-	for round := range 10 {
+	for round := range 5 {
 		a := newBench(t, Holder)
 		var b bench
 		b.open(t, Holder, a.repo)

@@ -47,9 +47,10 @@ func PushVia(socket, file string, stderr io.Writer) int {
 // FetchVia is restore_command: it gets a file of the archive through the ramd that listens
 // on a socket, puts it at a path, and returns the exit code. That the archive does not
 // have the file is quite usual, and said in the exit code only. When it cannot be known,
-// mustKnow decides: without it that counts as not there, with it the client keeps asking
-// for a minute, and then has the server stop.
+// mustKnow decides: without it that counts as not there, with it the client says why, keeps
+// asking for a minute, and then has the server stop.
 func FetchVia(socket, file, to string, mustKnow bool, stderr io.Writer) int {
+	said := ""
 	for end := time.Now().Add(mustKnowFor); ; time.Sleep(askAgain) {
 		a, err := visit{socket, silence}.exchange(request{V: protocolVersion, Op: opFetch, File: file}, func(content io.Reader) error {
 			return placeFile(to, content)
@@ -66,6 +67,10 @@ func FetchVia(socket, file, to string, mustKnow bool, stderr io.Writer) int {
 		if !mustKnow {
 			complain(stderr, "fetch", file, why)
 			return exitAgain
+		}
+		if why != said {
+			complain(stderr, "fetch", file, why+"; trying again")
+			said = why
 		}
 		if time.Now().After(end) {
 			complain(stderr, "fetch", file, why+"; recovery stops here rather than to take the WAL for over: start it again when the archive can be reached")

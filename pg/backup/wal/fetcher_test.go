@@ -231,6 +231,10 @@ func TestOnlyARepositoryThatIsThereHasNotAFile(t *testing.T) {
 
 func TestManyMayFetchAtOnce(t *testing.T) {
 	f, _ := library(t, 16)
+	var want [][]byte
+	for n := range 16 {
+		want = append(want, segment(t, nth(n), systemID, uint64(n)))
+	}
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
@@ -242,7 +246,7 @@ func TestManyMayFetchAtOnce(t *testing.T) {
 				}
 				content, err := io.ReadAll(file)
 				file.Close()
-				if err != nil || !bytes.Equal(content, segment(t, nth(n), systemID, uint64(n))) {
+				if err != nil || !bytes.Equal(content, want[n]) {
 					t.Error("another file", err)
 				}
 			}
