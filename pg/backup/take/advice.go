@@ -15,7 +15,8 @@ import (
 // errPromoted is returned when the server's timeline changes during the backup.
 var errPromoted = errors.New("the server's timeline changed during the backup (a failover or promotion)")
 
-// advise adds the next action to what the server or the connection to it says.
+// advise adds the next action to what the server, the connection to it, or the
+// repository says. Role is whom the server knows us as.
 func advise(err error, role string) error {
 	if err == nil {
 		return nil
@@ -27,6 +28,10 @@ func advise(err error, role string) error {
 }
 
 func nextAction(err error, role string) string {
+	// Before anything about networks: a repository has its own.
+	if errors.Is(err, backup.ErrUnavailable) {
+		return "see that the repository can be reached and has room, then take another backup"
+	}
 	var fromServer *pgconn.PgError
 	if errors.As(err, &fromServer) {
 		return serverAction(fromServer, role)
@@ -51,7 +56,9 @@ func serverAction(err *pgconn.PgError, role string) string {
 		return "raise max_replication_slots, or drop a slot that nobody needs"
 	case "42501":
 		return fmt.Sprintf("give role %s the attribute REPLICATION", role)
-	case "57P01", "57P02", "57P03":
+	case "57P01":
+		return "its log says whether it was stopped or the backup kept more WAL than max_slot_wal_keep_size allows; raise that if so, and take another backup"
+	case "57P02", "57P03":
 		return "take another backup when the server is up"
 	case "XX001":
 		return "pages of the server are damaged, see its log and the warnings above; restore them from an older backup or another node"
@@ -64,13 +71,4 @@ func serverAction(err *pgconn.PgError, role string) string {
 		return err.Hint
 	}
 	return ""
-}
-
-// repositoryAdvice adds the next action to an error of the repository. Others it
-// leaves as they are.
-func repositoryAdvice(err error) error {
-	if errors.Is(err, backup.ErrUnavailable) {
-		return fmt.Errorf("%w; see that the repository can be reached and has room, then take another backup", err)
-	}
-	return err
 }

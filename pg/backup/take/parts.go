@@ -87,7 +87,9 @@ func (p *parts) begin(tablespace uint32) error {
 		return context.Cause(p.ctx)
 	}
 	n := len(p.all) + 1
-	object, err := p.repository.Create(p.ctx, backup.PartName(p.id, n), backup.CreateOptions{IfAbsent: true, Workers: p.workers})
+	// Whoever stores the first part owns the ID. The others must not fail when a store
+	// finds what it has written itself, in an attempt whose answer was lost.
+	object, err := p.repository.Create(p.ctx, backup.PartName(p.id, n), backup.CreateOptions{IfAbsent: n == 1, Workers: p.workers})
 	if err != nil {
 		return fmt.Errorf("begin part %d: %w", n, err)
 	}

@@ -42,7 +42,7 @@ func (o Options) receive(ctx context.Context, src *source) (result, error) {
 	}
 	if err != nil {
 		parts.abort()
-		return result{}, advise(repositoryAdvice(err), src.role)
+		return result{}, advise(err, src.role)
 	}
 	got.parts, got.size, got.stored = parts.entries()
 	got.size += pg.Bytes(got.manifest.Plain)
@@ -194,7 +194,7 @@ func (r *reception) manifest() error {
 	if err := r.parts.cut(); err != nil {
 		return err
 	}
-	object, err := r.options.Repository.Create(r.parts.ctx, backup.ManifestName(r.options.ID), backup.CreateOptions{IfAbsent: true, Workers: 1})
+	object, err := r.options.Repository.Create(r.parts.ctx, backup.ManifestName(r.options.ID), backup.CreateOptions{Workers: 1})
 	if err != nil {
 		return fmt.Errorf("begin the manifest: %w", err)
 	}

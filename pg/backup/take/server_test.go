@@ -1,6 +1,7 @@
 package take
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -47,6 +48,19 @@ type plainOptions struct {
 	SystemID pg.SystemID
 	MaxRate  pg.Bytes
 	PartSize pg.Bytes
+}
+
+// takerCommand is this test binary as the process that does an errand.
+func takerCommand(t testing.TB, e errand) *exec.Cmd {
+	t.Helper()
+	text, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), role+"=taker")
+	cmd.Stdin = bytes.NewReader(text)
+	return cmd
 }
 
 func beTaker() int {

@@ -112,7 +112,7 @@ func (o Options) complete() (Options, error) {
 func (o Options) take(ctx context.Context, started time.Time) (entry backup.Entry, stored bool, err error) {
 	there, err := o.Repository.List(ctx, strings.TrimSuffix(backup.ManifestName(o.ID), "manifest"))
 	if err != nil {
-		return entry, false, repositoryAdvice(err)
+		return entry, false, advise(err, "")
 	}
 	if len(there) > 0 {
 		return entry, false, fmt.Errorf("%s: %w; take one under another name, or a second later", there[0].Stored, backup.ErrExists)
@@ -131,18 +131,32 @@ func (o Options) take(ctx context.Context, started time.Time) (entry backup.Entr
 	}
 	got, err := o.receive(ctx, src)
 	if err != nil {
-		// A name that was free a moment ago and is taken now is another backup's.
+		// The first part was another's.
 		return entry, !errors.Is(err, backup.ErrExists), err
 	}
 	entry = o.entry(src, got)
 	entry.Started, entry.Finished = started.UTC(), o.Now().UTC()
-	if err := o.Repository.Publish(ctx, entry); err != nil {
-		return entry, true, fmt.Errorf("publish: %w", repositoryAdvice(err))
+	if err := o.publish(ctx, entry); err != nil {
+		return entry, true, advise(fmt.Errorf("publish: %w", err), src.role)
 	}
 	o.Logger.Info().Str("role", entry.Role).Stringer("start_lsn", entry.StartLSN).Stringer("stop_lsn", entry.StopLSN).
 		Int("parts", len(entry.Parts)).Int64("size", entry.Size).Int64("stored", entry.Stored).
 		Dur("took", entry.Finished.Sub(entry.Started)).Msg("base backup taken")
 	return entry, true, nil
+}
+
+// publish makes the backup visible. An entry that is there already is this one, from
+// an attempt whose answer was lost: the ID is ours.
+func (o Options) publish(ctx context.Context, entry backup.Entry) error {
+	err := o.Repository.Publish(ctx, entry)
+	if !errors.Is(err, backup.ErrExists) {
+		return err
+	}
+	there, readErr := o.Repository.Backup(ctx, o.ID)
+	if readErr == nil && there.Manifest == entry.Manifest && there.Started.Equal(entry.Started) {
+		return nil
+	}
+	return err
 }
 
 // entry is the catalog's view of what was received; the times are missing.
