@@ -1,7 +1,4 @@
 # A cluster on three hosts in two zones with everything that production needs.
-#
-# Not built yet in this version of ram, and refused until they are: the blocks
-# repository, archive and backup.
 
 cluster "orders" {
   postgres {

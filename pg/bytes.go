@@ -88,3 +88,18 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 	*b = v
 	return nil
 }
+
+// About is the amount for people to read: at most three digits, 4.3 MB, 61 MB, 1.2 GB.
+func (b Bytes) About() string {
+	for _, unit := range byteUnits {
+		if b < unit.size || unit.size == 1 {
+			continue
+		}
+		digits := 0
+		if value := float64(b) / float64(unit.size); value < 9.95 {
+			digits = 1
+		}
+		return strconv.FormatFloat(float64(b)/float64(unit.size), 'f', digits, 64) + " " + unit.name
+	}
+	return strconv.FormatInt(int64(b), 10) + " B"
+}

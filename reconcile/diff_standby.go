@@ -88,6 +88,7 @@ func (d *differ) clone(n spec.Node, view NodeView, issued Assignment, reason str
 		d.cloning = append(d.cloning, s.ID)
 	}
 	final := d.final(n)
+	final.Rewind = false // that was said of the data which are to be replaced
 	a := d.staged(n, final)
 	d.copyFrom(n, view, issued, &a, &s)
 	switch {

@@ -83,7 +83,7 @@ func archiveTrouble(a *ArchiveReport) string {
 	if a == nil || a.Backlog == 0 {
 		return ""
 	}
-	waiting := fmt.Sprintf("%s (%s) wait, the oldest for %s", counted(a.Backlog, "file"), a.Bytes, a.Oldest.Round(time.Second))
+	waiting := fmt.Sprintf("%s (%s) wait, the oldest for %s", counted(a.Backlog, "file"), a.Bytes.About(), a.Oldest.Round(time.Second))
 	switch {
 	case a.Failing > archivePatience:
 		return fmt.Sprintf("%s; PostgreSQL keeps them in pg_wal until the disk is full: %s", a.Failure, waiting)

@@ -342,7 +342,7 @@ func TestPreflight(t *testing.T) {
 			name: "WAL that is not archived is said", spec: "a b c", ask: "switchover", look: unarchived,
 			want: []string{
 				"a -> b",
-				"mind: not all WAL of a is in the repository, and the next primary has to bring it there: access denied; PostgreSQL keeps them in pg_wal until the disk is full: 3 files (48MB) wait, the oldest for 4m0s",
+				"mind: not all WAL of a is in the repository, and the next primary has to bring it there: access denied; PostgreSQL keeps them in pg_wal until the disk is full: 3 files (48 MB) wait, the oldest for 4m0s",
 			},
 		},
 		{

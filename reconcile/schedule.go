@@ -240,7 +240,7 @@ func verifierBut(rec *Record, obs Observed, b CatalogBackup, tried map[string]bo
 		list = append(list, c)
 	}
 	if len(list) == 0 {
-		return "", fmt.Errorf("no node that answers has the %s of room that restoring %s takes", neededRoom(b.Size), b.ID)
+		return "", fmt.Errorf("no node that answers has the %s of room that restoring %s takes", neededRoom(b.Size).About(), b.ID)
 	}
 	slices.SortStableFunc(list, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(b.room, a.room))

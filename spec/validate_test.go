@@ -105,7 +105,7 @@ func TestEveryProblemHasAPlaceAndSaysWhatToWrite(t *testing.T) {
 		c.Backups = []spec.Backup{{Name: text(), Repository: text(), Schedule: text(), Timezone: text(), From: text()}}
 		c.Bootstrap = &spec.Bootstrap{Restore: &spec.Restore{Repository: text(), TargetTime: text()}}
 		c.Protect = []string{text(), text()}
-		for _, p := range append(c.Validate(), c.NotBuilt()...) {
+		for _, p := range c.Validate() {
 			if p.Path == "" || p.Summary == "" || p.Detail == "" || p.Severity == "" {
 				t.Fatalf("incomplete: %+v", p)
 			}
@@ -161,24 +161,6 @@ func TestOneNodeMayCommitLocally(t *testing.T) {
 	c.Postgres.Parameters = map[string]string{"synchronous_commit": "local"}
 	if problems := c.Validate(); len(problems) > 0 {
 		t.Errorf("got %v", problems)
-	}
-}
-
-func TestNotBuiltNamesWhatIsWritten(t *testing.T) {
-	c := build("a", "b", "c")
-	if problems := c.NotBuilt(); len(problems) > 0 {
-		t.Errorf("a spec of defaults: %v", problems)
-	}
-	c.Failover.Automatic = false
-	c.Replication.WhenShort = spec.WhenShortDegrade
-	if problems := c.NotBuilt(); len(problems) > 0 {
-		t.Errorf("failover as somebody wants it: %v", problems)
-	}
-	c.Archive = &spec.Archive{}
-	c.Backups = []spec.Backup{{Name: "x"}, {Name: "x"}}
-	want := []string{"error archive", "error backup.x", "error backup.x#2"}
-	if diff := cmp.Diff(want, brief(c.NotBuilt())); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -269,7 +269,7 @@ func (w *world) join(path string) error {
 }
 
 func loadSpec(path string) (*spec.Cluster, error) {
-	loaded, findings, err := specfile.Load([]string{path}, specfile.Options{AllowNotBuilt: true})
+	loaded, findings, err := specfile.Load([]string{path}, specfile.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -69,8 +69,6 @@ func (g *golden) readOptions(t *testing.T) {
 			env[name] = value
 		case "var-file":
 			g.opts.VarFiles = append(g.opts.VarFiles, hclspec.Source{Name: rest, Text: []byte(g.files[rest])})
-		case "allow-not-built":
-			g.opts.AllowNotBuilt = true
 		default:
 			t.Fatalf("%s: unknown option %q", g.path, kind)
 		}

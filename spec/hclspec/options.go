@@ -13,7 +13,4 @@ type Options struct {
 	// ReadFile reads a file for file(). The name is absolute or relative to
 	// the working directory, as the names of the sources are. Nil has none.
 	ReadFile func(name string) ([]byte, error)
-	// AllowNotBuilt accepts blocks whose behaviour this version of ram does not
-	// have yet, as tests of the language do.
-	AllowNotBuilt bool
 }

@@ -28,9 +28,6 @@ func Parse(sources []Source, opts Options) (*spec.Cluster, Diagnostics) {
 	c := r.mergeAndRead(r.blocksOf(sources, "cluster"), sources)
 	if c != nil {
 		r.addProblems(c.Validate())
-		if !opts.AllowNotBuilt {
-			r.addProblems(c.NotBuilt())
-		}
 	}
 	findings := r.findings()
 	if findings.HasErrors() {

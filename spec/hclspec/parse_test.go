@@ -350,7 +350,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		c, diagnostics := hclspec.Parse([]hclspec.Source{{Name: "x.hcl", Text: text}}, hclspec.Options{AllowNotBuilt: true})
+		c, diagnostics := hclspec.Parse([]hclspec.Source{{Name: "x.hcl", Text: text}}, hclspec.Options{})
 		if (c == nil) != diagnostics.HasErrors() {
 			t.Fatalf("cluster is nil: %t, errors: %d", c == nil, diagnostics.Errors())
 		}
@@ -364,7 +364,7 @@ func FuzzParse(f *testing.F) {
 		if c == nil {
 			return
 		}
-		again, diagnostics := hclspec.Parse([]hclspec.Source{{Name: "x.hcl", Text: hclspec.Encode(c)}}, hclspec.Options{AllowNotBuilt: true})
+		again, diagnostics := hclspec.Parse([]hclspec.Source{{Name: "x.hcl", Text: hclspec.Encode(c)}}, hclspec.Options{})
 		if again == nil {
 			t.Fatalf("the encoded cluster is refused: %s", diagnostics.Error())
 		}

@@ -122,7 +122,7 @@ func TestParseOfEncodeIsTheSameCluster(t *testing.T) {
 	for seed := range uint64(100) {
 		want := dice{rand.New(rand.NewPCG(seed, 1))}.cluster()
 		text := hclspec.Encode(want)
-		got, diagnostics := hclspec.Parse([]hclspec.Source{{Name: "encoded.hcl", Text: text}}, hclspec.Options{AllowNotBuilt: true})
+		got, diagnostics := hclspec.Parse([]hclspec.Source{{Name: "encoded.hcl", Text: text}}, hclspec.Options{})
 		if diagnostics.HasErrors() {
 			t.Fatalf("seed %d: %s\n%s", seed, diagnostics.Error(), text)
 		}

@@ -100,7 +100,9 @@ type EventsAnswer struct {
 // (not for reinit).
 type NodesRequest struct {
 	Nodes []string `json:"nodes,omitempty"`
-	By    string   `json:"by,omitempty"`
+	// Restore has a reinit copy a backup instead of the primary.
+	Restore *reconcile.RestoreOrder `json:"restore,omitempty"`
+	By      string                  `json:"by,omitempty"`
 }
 
 // RunStarted names the run that a request began.

@@ -96,7 +96,6 @@ func TestFailoverRequestsThatAreRefused(t *testing.T) {
 		{"a word that is neither true nor false", "GET", "/preflight/failover?accept_data_loss=maybe", "", http.StatusBadRequest, "true or false", 0},
 		{"an event that is no number", "GET", "/verdicts/last", "", http.StatusBadRequest, "or latest", 0},
 		{"event zero, which never was", "GET", "/verdicts/0", "", http.StatusBadRequest, "or latest", 0},
-		{"a backup, which is not built yet", "POST", "/backup", "{}", http.StatusNotImplemented, "backup is not built yet", 0},
 	} {
 		t.Run(rule.name, func(t *testing.T) {
 			r, s, _ := serve(t)

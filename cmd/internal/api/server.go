@@ -40,6 +40,17 @@ type Backend interface {
 	Failover(ctx context.Context, cause reconcile.OpenReason, r FailoverRequest) (FailoverAnswer, error)
 	Verdict(ctx context.Context, event uint64) (VerdictAnswer, error)
 
+	Backups(ctx context.Context, repository string) ([]BackupInfo, error)
+	Backup(ctx context.Context, repository, id string) (BackupDetail, error)
+	CreateBackup(ctx context.Context, r BackupRequest) (JobAnswer, error)
+	VerifyBackup(ctx context.Context, r VerifyRequest) (JobAnswer, error)
+	DeleteBackups(ctx context.Context, r DeleteRequest) (JobAnswer, error)
+	RestorePoint(ctx context.Context, r PointRequest) (JobAnswer, error)
+	CancelJob(ctx context.Context, r CancelRequest) (JobAnswer, error)
+	Restore(ctx context.Context, r RestoreRequest) (RestoreAnswer, error)
+	Jobs(ctx context.Context) ([]JobAnswer, error)
+	Job(ctx context.Context, id uint64) (JobAnswer, error)
+
 	// Info, Stop and Health are about the ramd that is asked.
 	Info(ctx context.Context) (Info, error)
 	Stop(ctx context.Context, r StopRequest) error
@@ -145,9 +156,20 @@ func (s *Server) Handler() http.Handler {
 	local("POST /stop", body(func(ctx context.Context, r StopRequest) (struct{}, error) {
 		return struct{}{}, b.Stop(ctx, r)
 	}))
-	local("POST /backup", func(*http.Request) (any, error) {
-		return nil, Errorf(http.StatusNotImplemented, "backup is not built yet in this version of ram")
+	leader("GET /backups", func(r *http.Request) (any, error) {
+		return b.Backups(r.Context(), r.URL.Query().Get("repository"))
 	})
+	leader("GET /backups/{id}", func(r *http.Request) (any, error) {
+		return b.Backup(r.Context(), r.URL.Query().Get("repository"), r.PathValue("id"))
+	})
+	leader("POST /backup", body(b.CreateBackup))
+	leader("POST /backup/verify", body(b.VerifyBackup))
+	leader("POST /backup/delete", body(b.DeleteBackups))
+	leader("POST /backup/point", body(b.RestorePoint))
+	leader("POST /backup/cancel", body(b.CancelJob))
+	leader("POST /backup/restore", body(b.Restore))
+	leader("GET /jobs", read(b.Jobs))
+	leader("GET /jobs/{number}", numbered(b.Job))
 	s.health(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		WriteError(w, Errorf(http.StatusNotFound, "no such path: %s", r.URL.Path))

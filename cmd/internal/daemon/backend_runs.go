@@ -104,8 +104,15 @@ func (b backend) Ask(ctx context.Context, cause reconcile.Cause, r api.NodesRequ
 	if err != nil {
 		return api.RunStarted{}, err
 	}
+	if r.Restore != nil {
+		found, err := l.depot().find(r.Restore.Repository)
+		if err != nil {
+			return api.RunStarted{}, api.Errorf(http.StatusBadRequest, "%s", err)
+		}
+		r.Restore.Repository = found.Name
+	}
 	after, err := l.ledger().propose(ctx, reconcile.Command{
-		At: time.Now().UTC(), By: r.By, Ask: &reconcile.Ask{Cause: cause, Nodes: nodes},
+		At: time.Now().UTC(), By: r.By, Ask: &reconcile.Ask{Cause: cause, Nodes: nodes, Restore: r.Restore},
 	})
 	if err != nil {
 		return api.RunStarted{}, err

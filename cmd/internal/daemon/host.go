@@ -15,6 +15,7 @@ import (
 
 	"github.com/ramhq/ram/cmd/internal/buildinfo"
 	"github.com/ramhq/ram/pg"
+	"github.com/ramhq/ram/pg/backup/wal"
 	"github.com/ramhq/ram/pg/guard"
 	"github.com/ramhq/ram/pg/instance"
 	"github.com/ramhq/ram/reconcile"
@@ -30,6 +31,7 @@ type host struct {
 	secrets       func() (reconcile.Secrets, bool)
 	fallback      func() reconcile.Server // where the server is before the first assignment
 	log           zerolog.Logger
+	depot         depot
 	exited        chan struct{} // holds one signal at most; never closed
 
 	mu     sync.Mutex // guards what follows
@@ -53,8 +55,14 @@ type host struct {
 	lease lease
 	// sync is the synchronous_standby_names that was seen last, syncSince what
 	// Report.SyncSince says of it.
-	sync      string
-	syncSeen  bool
+	sync     string
+	syncSeen bool
+	// assigned is what the agent acted on last, stopping is set while it stops the server.
+	assigned reconcile.Assignment
+	stopping bool
+	// archive is nil until it runs; apart is since when the server has received no WAL.
+	archive   *archive
+	apart     time.Time
 	syncSince pg.LSN
 }
 
@@ -78,6 +86,7 @@ func newHost(d *Daemon, record func() *reconcile.Record, secrets func() (reconci
 	return &host{
 		cluster: d.start.spec.Name, name: d.start.node.Name, dataDir: d.dataDir, guard: d.opts.GuardCommand, watchdog: d.opts.Watchdog, secrets: secrets,
 		log:    d.log.With().Str("part", "postgres").Logger(),
+		depot:  depot{record},
 		exited: make(chan struct{}, 1), closed: make(chan struct{}),
 		fallback: func() reconcile.Server {
 			// The spec in force may have been corrected since the start.
@@ -200,7 +209,7 @@ func (h *host) Look(ctx context.Context, a reconcile.Assignment) (reconcile.Loca
 	l.Loaded = serial(l.Server, reconcile.SerialSetting)
 	// What was loaded had been written: files that do not say so were changed.
 	if a.Serial > 0 && (l.Written == a.Serial || l.Loaded == a.Serial) {
-		l.Drift = reconcile.FindDrift(a, paths(inst, a, l), l.Files)
+		l.Drift = reconcile.FindDrift(a, h.paths(inst, a, l), l.Files)
 	}
 	l.Started = serial(l.Server, reconcile.StartedSetting)
 	h.recallSettled(l)
@@ -210,6 +219,7 @@ func (h *host) Look(ctx context.Context, a reconcile.Assignment) (reconcile.Loca
 	h.mu.Unlock()
 	h.advanceSlots(ctx, inst, l)
 	l.Drift = append(l.Drift, h.roleDrift(ctx, inst, a, l)...)
+	h.tendArchive(a, l)
 	return l, nil
 }
 
@@ -262,11 +272,20 @@ func (h *host) recallSettled(l reconcile.Local) {
 }
 
 // paths are what only this host knows of an assignment's files.
-func paths(inst *instance.Instance, a reconcile.Assignment, l reconcile.Local) reconcile.Paths {
+func (h *host) paths(inst *instance.Instance, a reconcile.Assignment, l reconcile.Local) reconcile.Paths {
 	promoted := l.Server.State == pg.ServerRunning && !l.Server.Recovery || l.Data.WasPrimary()
+	p := h.ownPaths(inst)
+	p.Promoting = a.Role == reconcile.RolePrimary && l.Data.Standby && !promoted
+	return p
+}
+
+// ownPaths are those that are the same whatever the host has been seen to do.
+func (h *host) ownPaths(inst *instance.Instance) reconcile.Paths {
+	run := h.runDir()
 	return reconcile.Paths{
-		Passfile:  inst.PasswordFile(),
-		Promoting: a.Role == reconcile.RolePrimary && l.Data.Standby && !promoted,
+		Passfile:       inst.PasswordFile(),
+		ArchiveCommand: wal.ArchiveCommand(h.program(), filepath.Join(run, walSocket), filepath.Join(run, walAhead)),
+		RestoreCommand: wal.RestoreCommand(h.program(), filepath.Join(run, walSocket), filepath.Join(run, walGate)),
 	}
 }
 

@@ -20,11 +20,15 @@ func (h *host) Do(ctx context.Context, a reconcile.Assignment, act reconcile.Act
 	if err != nil {
 		return err
 	}
+	h.setStopping(act.Kind == reconcile.ActStop || act.Kind == reconcile.ActHandOver || act.Kind == reconcile.ActFence)
+	defer h.setStopping(false)
 	switch act.Kind {
 	case reconcile.ActInit:
 		return inst.Init(ctx, instance.InitOptions{Generation: a.Generation, Files: h.files(inst, a)})
 	case reconcile.ActClone:
 		return h.clone(ctx, inst, a, progress)
+	case reconcile.ActRestore:
+		return h.restore(ctx, inst, a, progress)
 	case reconcile.ActWrite:
 		return h.write(ctx, inst, a)
 	case reconcile.ActStart:
@@ -60,7 +64,7 @@ func (h *host) Do(ctx context.Context, a reconcile.Assignment, act reconcile.Act
 }
 
 func (h *host) files(inst *instance.Instance, a reconcile.Assignment) pg.ConfigFiles {
-	return reconcile.Files(a, reconcile.Paths{Passfile: inst.PasswordFile()})
+	return reconcile.Files(a, h.ownPaths(inst))
 }
 
 // handOver shuts a primary down in order, after a checkpoint that takes the writing
@@ -184,7 +188,7 @@ func (h *host) write(ctx context.Context, inst *instance.Instance, a reconcile.A
 	if err := h.keepPassword(inst, secrets); err != nil {
 		return err
 	}
-	return inst.WriteConfig(reconcile.Files(a, paths(inst, a, local)))
+	return inst.WriteConfig(reconcile.Files(a, h.paths(inst, a, local)))
 }
 
 // reload has the server read its files, and waits until a session shows that it has.

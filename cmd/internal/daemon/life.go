@@ -126,10 +126,13 @@ func (d *Daemon) openLife(ctx context.Context) (*life, error) {
 		l.host = newHost(d, l.machine.Record, l.secrets)
 	}
 	var local agent.Host
+	var jobs agent.Worker
+	var extra func(*reconcile.Report)
 	if l.host != nil {
-		local = l.host
+		local, jobs, extra = l.host, worker{l.host, l.depot()}, l.host.extra
 	}
 	l.agent = agent.New(agent.Config{
+		Worker: jobs, Extra: extra,
 		Name: n.Name, Incarnation: l.store.Incarnation(), Version: buildinfo.Version,
 		Host: local, Upward: l, Voters: l, Limits: l.limits, Interval: reportInterval,
 		Logger: d.log.With().Str("part", "agent").Logger(),
@@ -156,6 +159,9 @@ func (l *life) run(ctx context.Context, ready func()) error {
 	group.Go(func() error { return l.keepTokens(ctx) })
 	group.Go(func() error { return l.tellLeaders(ctx) })
 	group.Go(func() error { return l.pulse.run(ctx, l.limits) })
+	if l.host != nil {
+		group.Go(func() error { return l.host.serveArchive(ctx) })
+	}
 	if l.watch {
 		group.Go(func() error { return l.watchFile(ctx) })
 	}

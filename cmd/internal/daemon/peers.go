@@ -225,6 +225,9 @@ func (l *life) takeReport(ctx context.Context, r reconcile.Report) (agent.Answer
 	}
 	rec = l.machine.Record()
 	answer := agent.Answer{Assignment: rec.Assignments[r.Node], Hold: rec.Pause != nil, Run: rec.LastRun}
+	if rec.Job != nil && rec.Job.Node == r.Node {
+		answer.Job = rec.Job
+	}
 	if r.Server.Recovery {
 		answer.Kept = l.leader.Kept()
 	}

@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,14 +16,12 @@ const examples = "../../../examples"
 // example is what a spec under examples is expected to say.
 type example struct {
 	varFiles []string
-	// notBuilt are the paths of the blocks that this version refuses.
-	notBuilt []string
 }
 
 func exampleSpecs() map[string]example {
 	return map[string]example{
 		"quickstart.hcl": {},
-		"production.hcl": {notBuilt: []string{"repository.main", "archive", "backup.nightly"}},
+		"production.hcl": {},
 		"witness.hcl":    {},
 		"five-nodes.hcl": {},
 		"split":          {varFiles: []string{filepath.Join(examples, "split", "staging.vars")}},
@@ -53,27 +50,12 @@ func TestExamplesAreValid(t *testing.T) {
 	for name, want := range exampleSpecs() {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(examples, name)
-			loaded, diagnostics, err := specfile.Load([]string{path}, specfile.Options{VarFiles: want.varFiles, AllowNotBuilt: true})
+			loaded, diagnostics, err := specfile.Load([]string{path}, specfile.Options{VarFiles: want.varFiles})
 			if err != nil || len(diagnostics) > 0 {
 				t.Fatalf("%v\n%s", err, diagnostics.Error())
 			}
 			if problems := loaded.Spec.Validate(); len(problems) > 0 {
 				t.Errorf("problems: %v", problems)
-			}
-			_, diagnostics, err = specfile.Load([]string{path}, specfile.Options{VarFiles: want.varFiles})
-			if err != nil {
-				t.Fatal(err)
-			}
-			var refused []string
-			for _, d := range diagnostics {
-				refused = append(refused, d.Path)
-			}
-			if diff := cmp.Diff(want.notBuilt, refused); diff != "" {
-				t.Errorf("not built yet (-want +got):\n%s", diff)
-			}
-			text := loaded.Text()
-			if says := strings.Contains(text, "Not built yet"); says != (len(want.notBuilt) > 0) {
-				t.Errorf("the comment says that blocks are not built yet: %t", says)
 			}
 		})
 	}

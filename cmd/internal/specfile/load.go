@@ -30,8 +30,6 @@ type Options struct {
 	Stdin io.Reader
 	// LookupEnv answers env(). Nil is os.LookupEnv.
 	LookupEnv func(name string) (string, bool)
-	// AllowNotBuilt accepts blocks whose behaviour this version does not have yet.
-	AllowNotBuilt bool
 }
 
 // Loaded is a spec with what it was made of.
@@ -77,9 +75,8 @@ func Load(paths []string, opts Options) (Loaded, hclspec.Diagnostics, error) {
 		return disk.loaded(nil, sources), nil, err
 	}
 	parse := hclspec.Options{
-		Env:           opts.LookupEnv,
-		ReadFile:      disk.read,
-		AllowNotBuilt: opts.AllowNotBuilt,
+		Env:      opts.LookupEnv,
+		ReadFile: disk.read,
 	}
 	if parse.Env == nil {
 		parse.Env = os.LookupEnv

@@ -1,0 +1,119 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/ramhq/ram/cmd/internal/api"
+	"github.com/ramhq/ram/reconcile"
+)
+
+// Restore is api.Backend's. What cannot be reached is said before anything is touched.
+func (b backend) Restore(ctx context.Context, r api.RestoreRequest) (api.RestoreAnswer, error) {
+	l, err := b.now()
+	if err != nil {
+		return api.RestoreAnswer{}, err
+	}
+	rec, obs := l.machine.Record(), l.leader.Observed()
+	if rec.Spec == nil {
+		return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "no spec has been applied yet: ramctrl apply")
+	}
+	if r.Abort {
+		cmd, err := reconcile.AbortRestore(rec, obs)
+		if err != nil {
+			return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "%s", err)
+		}
+		answer := api.RestoreAnswer{Node: rec.Restoring.Former, Steps: []string{fmt.Sprintf("start %s again with the data of before", rec.Restoring.Former)}}
+		if r.DryRun {
+			return answer, nil
+		}
+		return answer, l.proposeRestore(ctx, r.By, cmd)
+	}
+	repository, err := l.openRepository(ctx, r.Repository)
+	if err != nil {
+		return api.RestoreAnswer{}, err
+	}
+	defer repository.Close()
+	entries, err := repository.Backups(ctx)
+	if err != nil {
+		return api.RestoreAnswer{}, err
+	}
+	entry, err := choose(entries, r.Backup, r.Target)
+	if err != nil {
+		return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "%s", err)
+	}
+	if entry.SystemID != rec.SystemID {
+		return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "backup %s is of another PostgreSQL cluster (system identifier %s, this cluster has %s): begin a new cluster with bootstrap { restore { ... } }", entry.ID, entry.SystemID, rec.SystemID)
+	}
+	reach := reachOf(ctx, repository, entry)
+	if why := beyond(r.Target, reach, rec.Spec.Archive != nil && rec.Restoring == nil, time.Now()); why != "" {
+		return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "%s", why)
+	}
+	found, err := l.depot().find(r.Repository)
+	if err != nil {
+		return api.RestoreAnswer{}, err
+	}
+	cmd, err := reconcile.RestoreFor(rec, obs, reconcile.RestoreOrder{Repository: found.Name, Backup: entry.ID, Target: r.Target}, r.Node)
+	if err != nil {
+		return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "%s", err)
+	}
+	answer := api.RestoreAnswer{
+		Backup: backupInfo(found.Name, entry), Target: r.Target, Reach: reach, Node: cmd.Begin.Node,
+		Steps: restoreSteps(rec, cmd.Begin), Loses: fmt.Sprintf("everything that was written after %s", r.Target),
+	}
+	if r.DryRun {
+		return answer, nil
+	}
+	return answer, l.proposeRestore(ctx, r.By, cmd)
+}
+
+func (l *life) proposeRestore(ctx context.Context, by string, cmd *reconcile.RestoreCluster) error {
+	if err := l.ledger().Propose(ctx, reconcile.Command{At: time.Now().UTC(), By: by, Restore: cmd}); err != nil {
+		return err
+	}
+	push := l.push(context.WithoutCancel(ctx)) // the request may be over before it has arrived
+	for _, a := range cmd.Assign {
+		push(a.Node, a.Assignment)
+	}
+	return nil
+}
+
+// beyond is why a target cannot be reached with what is in the repository, and with
+// what the primary still archives when it is stopped; empty when nothing speaks against it.
+func beyond(t reconcile.RestoreTarget, reach *api.BackupReach, flushes bool, now time.Time) string {
+	can := fmt.Sprintf("what can be restored is LSN %s to %s, about %s to %s", reach.From, reach.To,
+		reach.Since.UTC().Format(time.RFC3339), reach.Until.UTC().Format(time.RFC3339))
+	if reach.Gap != "" {
+		can += fmt.Sprintf("; WAL file %s is missing after that", reach.Gap)
+	}
+	flushes = flushes && reach.Gap == ""
+	switch {
+	case t.Time.After(now):
+		return fmt.Sprintf("%s is in the future; %s", t, can)
+	case !flushes && t.Time.After(reach.Until):
+		return fmt.Sprintf("%s cannot be reached: %s", t, can)
+	case !flushes && t.LSN > reach.To:
+		return fmt.Sprintf("%s cannot be reached: %s", t, can)
+	case t.Point != "" && reach.To == reach.From && !flushes:
+		return fmt.Sprintf("%s cannot be reached: there is no WAL in the archive; %s", t, can)
+	}
+	return ""
+}
+
+// restoreSteps says in order what a restore of the cluster does.
+func restoreSteps(rec *reconcile.Record, r reconcile.Restoration) []string {
+	steps := []string{
+		fmt.Sprintf("stop PostgreSQL on %s: nobody can write from here on", rec.Primary),
+		fmt.Sprintf("restore backup %s on %s and recover it to %s", r.Order.Backup, r.Node, r.Order.Target),
+		fmt.Sprintf("keep the old data directory of %s beside the new one", r.Node),
+		fmt.Sprintf("start %s as the primary of term %d, on a new timeline", r.Node, rec.Term+1),
+	}
+	for _, n := range rec.Spec.Nodes {
+		if n.Name != r.Node && !n.Witness {
+			steps = append(steps, fmt.Sprintf("clone %s from %s", n.Name, r.Node))
+		}
+	}
+	return steps
+}

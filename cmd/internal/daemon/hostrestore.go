@@ -1,0 +1,115 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strconv"
+
+	"github.com/ramhq/ram/pg"
+	"github.com/ramhq/ram/pg/backup"
+	"github.com/ramhq/ram/pg/backup/restore"
+	"github.com/ramhq/ram/pg/instance"
+	"github.com/ramhq/ram/reconcile"
+)
+
+// restore makes the data directory from a backup.
+func (h *host) restore(ctx context.Context, inst *instance.Instance, a reconcile.Assignment, progress func(done, total pg.Bytes)) error {
+	secrets, ok := h.secrets()
+	if !ok {
+		return errNoSecrets
+	}
+	if err := h.keepPassword(inst, secrets); err != nil {
+		return err
+	}
+	repository, err := h.depot.open(ctx, a.Restore.Repository)
+	if err != nil {
+		return err
+	}
+	defer repository.Close()
+	entries, err := repository.Backups(ctx)
+	if err != nil {
+		return err
+	}
+	entry, err := choose(entries, a.Restore.Backup, a.Restore.Target)
+	if err != nil {
+		return err
+	}
+	if entry.Version != a.Server.Version {
+		return fmt.Errorf("backup %s is of PostgreSQL %d, the spec says %d: write version = %d, or name another backup", entry.ID, entry.Version, a.Server.Version, entry.Version)
+	}
+	source, err := h.recoverySource(ctx, inst, a.Restore.Repository)
+	if err != nil {
+		return err
+	}
+	defer source.close()
+	recovered, err := inst.Restore(ctx, instance.RestoreOptions{
+		Generation: a.Generation, SystemID: a.SystemID, Standby: a.Role == reconcile.RoleStandby, Files: h.files(inst, a), Retain: a.Retain,
+		Fetch: fetchInto(repository, entry, nil, h, progress),
+		RecoveryOptions: instance.RecoveryOptions{
+			Target: recoveryTarget(a.Restore.Target), RestoreCommand: source.command, MinTimeline: a.Timeline, BackupEnded: entry.Finished,
+			Progress: func(p instance.RecoveryProgress) {
+				h.log.Debug().Str("phase", p.Phase).Stringer("lsn", p.LSN).Msg("restoring")
+			},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	h.log.Info().Str("backup", entry.ID).Stringer("lsn", recovered.LSN).Uint32("timeline", uint32(recovered.Timeline)).
+		Time("last_commit", recovered.Time).Msg("restored")
+	if a.SystemID != 0 {
+		return nil
+	}
+	// A cluster that begins with the data of this repository goes on in it, if its spec
+	// archives or backs up to it.
+	return h.takeOver(ctx, repository, a.Restore.Repository, entry)
+}
+
+// takeOver makes this cluster the owner of the repository that it begins from, when its
+// spec says that it is to write there.
+func (h *host) takeOver(ctx context.Context, repository *backup.Repository, name string, entry backup.Entry) error {
+	c := h.depot.record().Spec
+	writes := c.Archive != nil && c.Archive.Repository == name
+	for _, b := range c.Backups {
+		writes = writes || b.Repository == name
+	}
+	if !writes {
+		return nil
+	}
+	owner := h.depot.owner()
+	owner.SystemID = entry.SystemID
+	return repository.TakeOver(ctx, owner)
+}
+
+func recoveryTarget(t reconcile.RestoreTarget) instance.Target {
+	switch {
+	case !t.Time.IsZero():
+		return instance.Target{Kind: instance.TargetTime, Time: t.Time, Inclusive: true}
+	case t.LSN != 0:
+		return instance.Target{Kind: instance.TargetLSN, LSN: t.LSN, Inclusive: true}
+	case t.Point != "":
+		return instance.Target{Kind: instance.TargetName, Name: t.Point}
+	case t.Immediate:
+		return instance.Target{Kind: instance.TargetImmediate}
+	}
+	return instance.Target{Kind: instance.TargetLatest}
+}
+
+// scratchTablespaces are beside a scratch directory, away from those in use.
+func scratchTablespaces(dir string) func(backup.Tablespace) string {
+	return func(t backup.Tablespace) string {
+		return filepath.Join(filepath.Dir(dir), "tablespaces", strconv.FormatUint(uint64(t.OID), 10))
+	}
+}
+
+// fetchInto is how a backup's files come into a directory.
+func fetchInto(r *backup.Repository, e backup.Entry, tablespaces func(dir string) func(backup.Tablespace) string, h *host, progress func(done, total pg.Bytes)) func(context.Context, string, int, int) error {
+	return func(ctx context.Context, dir string, uid, gid int) error {
+		o := restore.Options{Repository: r, Entry: e, Dir: dir, UID: uid, GID: gid, Progress: progress, Logger: h.log}
+		if tablespaces != nil {
+			o.Tablespace = tablespaces(dir)
+		}
+		return restore.Fetch(ctx, o)
+	}
+}
