@@ -138,8 +138,29 @@ type CancelJob struct {
 	ID uint64 `json:"id"`
 }
 
-// maxJobs is how many finished jobs the record remembers.
-const maxJobs = 100
+// RestorePoint is a named point in the WAL.
+type RestorePoint struct {
+	Name string `json:"name"`
+	LSN  pg.LSN `json:"lsn"`
+	// At is when it was recorded, a moment after it was written.
+	At time.Time `json:"at"`
+}
+
+// Point finds the latest restore point of a name.
+func (r *Record) Point(name string) (RestorePoint, bool) {
+	for _, p := range slices.Backward(r.Points) {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return RestorePoint{}, false
+}
+
+// How many finished jobs and restore points the record remembers.
+const (
+	maxJobs   = 100
+	maxPoints = 200
+)
 
 func (r *Record) beginJob(at time.Time, b BeginJob) error {
 	if r.Job != nil {
@@ -209,6 +230,9 @@ func (r *Record) endJob(at time.Time, e EndJob) error {
 	job.State, job.Error, job.Result, job.Finished = e.State, e.Error, e.Result, at
 	if c := e.Result.Catalog; c != nil {
 		r.Catalogs = with(r.Catalogs, job.Repository, *c)
+	}
+	if job.Kind == JobPoint && e.State == JobDone {
+		r.Points = bounded(r.Points, maxPoints, RestorePoint{Name: job.Name, LSN: e.Result.LSN, At: at})
 	}
 	job.Result.Catalog = nil
 	r.Job = nil

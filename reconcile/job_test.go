@@ -32,8 +32,11 @@ func scheduled(t *testing.T, at string, b spec.Backup) *clock {
 	up := &reconcile.Upstream{Node: "a", Host: "h", Port: 5432}
 	c.rec = &reconcile.Record{
 		Format: reconcile.RecordFormat, Cluster: want.Name, SystemID: 7, Primary: "a", Term: 1,
-		Members:     map[string]reconcile.Member{"a": {Name: "a", Incarnation: "1"}, "b": {Name: "b", Incarnation: "1"}},
+		Members:     map[string]reconcile.Member{},
 		Assignments: map[string]reconcile.Assignment{"a": {Serial: 1, Role: reconcile.RolePrimary}, "b": {Serial: 1, Role: reconcile.RoleStandby, Upstream: up}},
+	}
+	for _, n := range want.Nodes {
+		c.rec.Members[n.Name] = reconcile.Member{Name: n.Name, Incarnation: "1", Host: n.Host, APIPort: n.Ports.API, RaftPort: n.Ports.Raft}
 	}
 	c.obs.Nodes = map[string]reconcile.NodeView{
 		"a": {Reported: true, Reachable: true, Report: reconcile.Report{Room: pg.TB, Server: pg.Server{State: pg.ServerRunning}}},
@@ -305,5 +308,17 @@ func TestAYearOfSchedules(t *testing.T) {
 		if n != 1 {
 			t.Errorf("%d backups on %s", n, day)
 		}
+	}
+}
+
+func TestARestorePointIsRemembered(t *testing.T) {
+	c := scheduled(t, "2026-11-22 12:00:00", nightly())
+	c.do(reconcile.Command{Begin: &reconcile.BeginJob{Job: reconcile.Job{Kind: reconcile.JobPoint, Name: "before-upgrade", Node: "a"}}})
+	c.do(reconcile.Command{End: &reconcile.EndJob{ID: 1, State: reconcile.JobDone, Result: reconcile.JobResult{LSN: 0x300}}})
+	if p, ok := c.rec.Point("before-upgrade"); !ok || p.LSN != 0x300 {
+		t.Errorf("got %v, %t", p, ok)
+	}
+	if _, ok := c.rec.Point("another"); ok {
+		t.Error("an unknown point was found")
 	}
 }

@@ -66,6 +66,8 @@ type Record struct {
 	Job     *Job   `json:"job,omitempty"`
 	Jobs    []Job  `json:"jobs,omitempty"`
 	LastJob uint64 `json:"last_job,omitempty"`
+	// Points are the named restore points that were written, oldest first.
+	Points []RestorePoint `json:"points,omitempty"`
 	// Marks are up to when each schedule has been taken care of.
 	Marks map[string]time.Time `json:"marks,omitempty"`
 	// Catalogs are what the repositories hold, by name.

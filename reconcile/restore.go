@@ -59,6 +59,8 @@ type Restoration struct {
 	// back to when the restore is given up.
 	Former string            `json:"former,omitempty"`
 	Kept   map[string]uint64 `json:"kept,omitempty"`
+	// Floor was the record's before.
+	Floor uint64 `json:"floor,omitempty"`
 }
 
 // RestoreCluster begins a restoration, or gives the one that is under way up.
@@ -173,11 +175,11 @@ func (r *Record) restoreCluster(at time.Time, by string, c RestoreCluster) error
 			Kind: EventRestore, Severity: Warning, Node: r.Primary,
 			Message: "the restore was given up: the cluster goes on with the data of before", Reason: "asked for by " + by,
 		})
-		r.Restoring = nil
+		r.Floor, r.Restoring = r.Restoring.Floor, nil
 		return nil
 	}
 	begun := c.Begin
-	begun.By, begun.At = by, at
+	begun.By, begun.At, begun.Floor = by, at, r.Floor
 	r.Restoring, r.Primary = &begun, begun.Node
 	r.Floor, r.Timeline = c.Generation, max(r.Timeline, c.Timeline)
 	// The operator's word ends what earlier sync sets were for: their writes are what

@@ -40,7 +40,15 @@ func (b backend) Restore(ctx context.Context, r api.RestoreRequest) (api.Restore
 	if err != nil {
 		return api.RestoreAnswer{}, err
 	}
-	entry, err := choose(entries, r.Backup, r.Target)
+	known := r.Target // where it is, for a named point
+	if r.Target.Point != "" {
+		point, ok := rec.Point(r.Target.Point)
+		if !ok {
+			return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "no restore point %q was written by ramctrl backup point: for one that was written in SQL give its LSN (--to-lsn)", r.Target.Point)
+		}
+		known = reconcile.RestoreTarget{LSN: point.LSN}
+	}
+	entry, err := choose(entries, r.Backup, known)
 	if err != nil {
 		return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "%s", err)
 	}
@@ -48,7 +56,7 @@ func (b backend) Restore(ctx context.Context, r api.RestoreRequest) (api.Restore
 		return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "backup %s is of another PostgreSQL cluster (system identifier %s, this cluster has %s): begin a new cluster with bootstrap { restore { ... } }", entry.ID, entry.SystemID, rec.SystemID)
 	}
 	reach := reachOf(ctx, repository, entry)
-	if why := beyond(r.Target, reach, rec.Spec.Archive != nil && rec.Restoring == nil, time.Now()); why != "" {
+	if why := beyond(known, reach, rec.Spec.Archive != nil && rec.Restoring == nil, time.Now()); why != "" {
 		return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "%s", why)
 	}
 	found, err := l.depot().find(r.Repository)
@@ -96,8 +104,6 @@ func beyond(t reconcile.RestoreTarget, reach *api.BackupReach, flushes bool, now
 		return fmt.Sprintf("%s cannot be reached: %s", t, can)
 	case !flushes && t.LSN > reach.To:
 		return fmt.Sprintf("%s cannot be reached: %s", t, can)
-	case t.Point != "" && reach.To == reach.From && !flushes:
-		return fmt.Sprintf("%s cannot be reached: there is no WAL in the archive; %s", t, can)
 	}
 	return ""
 }

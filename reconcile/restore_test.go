@@ -1,0 +1,157 @@
+package reconcile_test
+
+import (
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ramhq/ram/reconcile"
+	"github.com/ramhq/ram/spec"
+)
+
+// restoring is a cluster of three that has begun to go back to a point in time.
+func restoring(t *testing.T, node string) (before, after *reconcile.Record, obs reconcile.Observed) {
+	t.Helper()
+	w := settled(t, "a b c")
+	before, obs = w.Record, w.Observed()
+	cmd, err := reconcile.RestoreFor(before, obs, reconcile.RestoreOrder{Repository: "main", Backup: "x"}, node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err = reconcile.Transition(before, reconcile.Command{By: "anna", Restore: cmd})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return before, after, obs
+}
+
+func TestARestoreTakesPrimaryshipFromEverybodyAtOnce(t *testing.T) {
+	for _, node := range []string{"a", "b"} {
+		before, after, _ := restoring(t, node)
+		if after.Term != before.Term+1 || after.Primary != node {
+			t.Errorf("term %d, primary %s", after.Term, after.Primary)
+		}
+		for _, name := range slices.Sorted(maps.Keys(after.Assignments)) {
+			a := after.Assignments[name]
+			switch {
+			case name == node && (a.Role != reconcile.RolePrimary || a.Restore == nil || a.Generation != after.Floor || !a.Retain):
+				t.Errorf("the restored node is assigned %+v", a)
+			case name != node && !a.Frozen():
+				t.Errorf("node %s is not frozen: %+v", name, a)
+			case a.Term != after.Term:
+				t.Errorf("node %s is in term %d", name, a.Term)
+			}
+		}
+		if a := after.Assignments["a"]; node == "b" && (!a.Clean || !a.Retain) {
+			t.Errorf("the former primary does not end in order, or its data are not kept: %+v", a)
+		}
+		if len(after.Sync.Sets()) != 1 || after.Sync.Current.K != 0 {
+			t.Errorf("sync sets of before count: %+v", after.Sync)
+		}
+	}
+}
+
+func TestNoPrimaryIsSuspectedDuringARestore(t *testing.T) {
+	_, after, obs := restoring(t, "b")
+	obs.Pulse.Silent = 1 << 40
+	if got := reconcile.Succeed(after, obs); got.Open != nil || got.Elect != nil || got.Revive != nil {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestDataOfBeforeARestoreAreCopiedAnew(t *testing.T) {
+	_, after, obs := restoring(t, "a")
+	v := obs.Nodes["a"]
+	v.Report.Data.Generation = after.Floor
+	serial := after.Assignments["a"].Serial
+	v.Report.Written, v.Report.Loaded, v.Report.Settled, v.Report.Serial = serial, serial, serial, serial
+	obs.Nodes["a"] = v
+	plan := reconcile.Diff(after.Spec, after, obs)
+	steps := reconcile.Runnable(plan)
+	if len(steps) != 1 || steps[0].Kind != reconcile.StepRestore || !steps[0].Effect().Restored {
+		t.Fatalf("runnable: %+v", steps)
+	}
+	done, err := reconcile.Transition(after, reconcile.Command{Advance: &reconcile.Advance{Step: steps[0].ID, Effect: *steps[0].Effect()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var clones []string
+	for _, s := range reconcile.Diff(done.Spec, done, obs).Steps {
+		if s.Kind == reconcile.StepClone {
+			clones = append(clones, s.Node)
+		}
+	}
+	if diff := cmp.Diff([]string{"b", "c"}, clones); diff != "" {
+		t.Errorf("copied (-want +got):\n%s", diff)
+	}
+}
+
+func TestARestoreThatIsGivenUpGoesBackToTheDataOfBefore(t *testing.T) {
+	before, after, obs := restoring(t, "b")
+	cmd, err := reconcile.AbortRestore(after, obs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := reconcile.Transition(after, reconcile.Command{By: "anna", Restore: cmd})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back.Primary != "a" || back.Term != after.Term+1 || back.Restoring != nil || back.Floor != before.Floor {
+		t.Errorf("primary %s, term %d, floor %d", back.Primary, back.Term, back.Floor)
+	}
+	for name, a := range back.Assignments {
+		if a.Generation != before.Assignments[name].Generation || a.Restore != nil {
+			t.Errorf("node %s is assigned %+v", name, a)
+		}
+	}
+	if a := back.Assignments["a"]; a.Role != reconcile.RolePrimary || a.Launch != a.Serial {
+		t.Errorf("the former primary is assigned %+v", a)
+	}
+}
+
+func TestARestoreIsNotGivenUpWhenItIsInPlace(t *testing.T) {
+	_, after, obs := restoring(t, "b")
+	v := obs.Nodes["b"]
+	v.Report.Data.Generation = after.Floor
+	obs.Nodes["b"] = v
+	if _, err := reconcile.AbortRestore(after, obs); err == nil {
+		t.Error("it was")
+	}
+}
+
+func TestASecondRestoreIsRefused(t *testing.T) {
+	_, after, obs := restoring(t, "b")
+	if _, err := reconcile.RestoreFor(after, obs, reconcile.RestoreOrder{}, "b"); err == nil {
+		t.Error("it was not")
+	}
+}
+
+func TestPruningIsAStepOfThePlan(t *testing.T) {
+	b := nightly()
+	b.Keep = spec.Keep{Last: 1}
+	c := scheduled(t, "2026-11-22 12:00:00", b)
+	c.rec.Catalogs = map[string]reconcile.Catalog{"main": {Backups: []reconcile.CatalogBackup{
+		{ID: "one", Name: "nightly", Started: instant(t, "2026-11-20 02:00:00")}, {ID: "two", Name: "nightly", Started: instant(t, "2026-11-21 02:00:00")},
+	}}}
+	prunes := func(want *spec.Cluster) (list []reconcile.Step) {
+		for _, s := range reconcile.Diff(want, c.rec, c.obs).Steps {
+			if s.Kind == reconcile.StepPrune {
+				list = append(list, s)
+			}
+		}
+		return list
+	}
+	steps := prunes(c.rec.Spec)
+	if len(steps) != 1 || steps[0].Destroys != "" || !slices.Equal(steps[0].Effect().Begin.Job.Delete, []string{"one"}) {
+		t.Errorf("what time has expired: %+v", steps)
+	}
+	c.rec.Spec.Backups[0].Keep.Last = 2
+	want := *c.rec.Spec
+	want.Backups = slices.Clone(want.Backups)
+	want.Backups[0].Keep.Last = 1
+	if steps := prunes(&want); len(steps) != 1 || steps[0].Destroys == "" {
+		t.Errorf("what a change of the spec expires asks for the operator's word: %+v", steps)
+	}
+}
