@@ -75,6 +75,9 @@ func (i *Instance) recoverAt(ctx context.Context, s *privateServer, o RecoveryOp
 	if err != nil {
 		return Recovered{}, err
 	}
+	if err := os.Remove(s.logFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return Recovered{}, err
+	}
 	s.settings = controlSettings(control)
 	command := o.RestoreCommand
 	if command == "" {
@@ -99,10 +102,14 @@ func (i *Instance) recoverAt(ctx context.Context, s *privateServer, o RecoveryOp
 	if done.LSN < o.AtLeast {
 		return done, fmt.Errorf("%w: WAL ends at LSN %s, before %s; see that the archive has the WAL that is missing", ErrTarget, done.LSN, o.AtLeast)
 	}
-	if done.Timeline < o.MinTimeline {
-		done.Timeline, err = i.renumber(ctx, s, o.MinTimeline)
+	if first := done.Timeline; first < o.MinTimeline {
+		if control, err = i.renumber(ctx, s, o.MinTimeline); err != nil {
+			return done, err
+		}
+		done.Timeline = control.Timeline
+		return done, i.leaveForArchive(s.dir, control, first)
 	}
-	return done, err
+	return done, i.leaveForArchive(s.dir, control, done.Timeline)
 }
 
 // promoteAt starts the server on a directory with recovery.signal, which makes it
@@ -160,21 +167,21 @@ func (s *privateServer) takeSuperuser(ctx context.Context) error {
 // renumber begins one more timeline, with a number that is not below least.
 // PostgreSQL takes the first of which it has no history. The numbers cannot be reserved
 // any earlier: a recovery to the latest timeline would follow the last of them.
-func (i *Instance) renumber(ctx context.Context, s *privateServer, least pg.Timeline) (pg.Timeline, error) {
+func (i *Instance) renumber(ctx context.Context, s *privateServer, least pg.Timeline) (pg.ControlData, error) {
 	if err := i.reserveTimelines(s.dir, least); err != nil {
-		return 0, err
+		return pg.ControlData{}, err
 	}
 	settings := maps.Clone(s.settings)
 	settings["restore_command"] = "false"
 	settings["recovery_target_timeline"] = "current"
 	if _, err := i.promoteAt(ctx, s, settings, Target{}); err != nil {
-		return 0, err
+		return pg.ControlData{}, err
 	}
 	control, err := i.privateControl(ctx, s.dir)
 	if err == nil && control.Timeline < least {
 		err = fmt.Errorf("the new timeline is %d and not %d or later", control.Timeline, least)
 	}
-	return control.Timeline, err
+	return control, err
 }
 
 // controlSettings are what a server needs to go on from a control file. What the

@@ -61,7 +61,7 @@ func (s *privateServer) privateSettings() map[string]string {
 		"max_worker_processes": "0", "max_logical_replication_workers": "0", "autovacuum": "off",
 		// What was written is flushed as a whole when it is done; a directory that a crash
 		// of the machine hits before is made anew.
-		"fsync": "off", "full_page_writes": "on", "max_wal_size": "4GB", "checkpoint_timeout": "30min",
+		"fsync": "off", "full_page_writes": "on", "max_wal_size": "1GB", "checkpoint_timeout": "15min",
 		"logging_collector": "off", "log_destination": "stderr", "log_line_prefix": "", "log_min_messages": "warning",
 		"log_checkpoints": "off", "log_connections": "off", "log_statement": "none", "log_min_duration_statement": "-1",
 		"lc_messages": "C", "timezone": "UTC", "log_timezone": "UTC",
@@ -151,6 +151,9 @@ func (s *privateServer) awaitReady(ctx context.Context) error {
 // failure is why a server has ended that should not have.
 func (s *privateServer) failure() error {
 	said := s.log.complaints()
+	if len(said) == 0 && s.err == nil {
+		return fmt.Errorf("the private server was stopped by somebody else; see %s", s.logFile())
+	}
 	if len(said) == 0 {
 		return fmt.Errorf("the private server ended: %w; see %s", s.err, s.logFile())
 	}

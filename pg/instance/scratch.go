@@ -63,11 +63,14 @@ func (i *Instance) openScratch(ctx context.Context, path string) (*scratchPlace,
 	}
 	i.step("scratch directory locked")
 	m := marker{Cluster: i.cfg.Cluster, Node: i.cfg.Name}
-	if err := errors.Join(i.user.makeDir(path), i.writeMarker(path, m)); err != nil {
-		s.lock.Close()
-		return nil, err
+	err := errors.Join(i.user.makeDir(path), i.writeMarker(path, m))
+	if err == nil {
+		err = i.user.makeDir(s.data())
 	}
-	return s, i.user.makeDir(s.data())
+	if err != nil {
+		return nil, errors.Join(err, s.remove(ctx))
+	}
+	return s, nil
 }
 
 // take makes the directory when it is not there, and locks it. Its last owner may

@@ -26,7 +26,7 @@ import (
 
 const testID = "20260102T020000Z-nightly"
 
-const testSegment = 1 << 20
+const testSegment = 1 << 16
 
 // tempDir is in memory where there is plenty: what is fetched is flushed, and others use
 // the disk too.
@@ -82,7 +82,7 @@ func wal(n int) item {
 // sample is a small backup with a tablespace.
 func sample() []part {
 	return []part{
-		{0, []item{{name: "PG_VERSION", content: "15\n"}, {name: "base/"}, {name: "base/5/"}, {name: "base/5/1259", content: strings.Repeat("page", 1<<18)}, {name: "empty", content: ""}}},
+		{0, []item{{name: "PG_VERSION", content: "15\n"}, {name: "base/"}, {name: "base/5/"}, {name: "base/5/1259", content: strings.Repeat("page", 1<<16)}, {name: "empty", content: ""}}},
 		{16400, []item{{name: "PG_15_202209061/5/"}, {name: "PG_15_202209061/5/16401", content: "moved"}}},
 		{0, []item{
 			{name: "pg_tblspc/"},
@@ -180,7 +180,7 @@ func manifestOf(parts []part) []byte {
 				name, len(content), sum)
 		}
 	}
-	text.WriteString("\n],\n\"WAL-Ranges\": [\n{ \"Timeline\": 1, \"Start-LSN\": \"0/100028\", \"End-LSN\": \"0/200050\" }\n],\n")
+	text.WriteString("\n],\n\"WAL-Ranges\": [\n{ \"Timeline\": 1, \"Start-LSN\": \"0/10028\", \"End-LSN\": \"0/20050\" }\n],\n")
 	return fmt.Appendf(text.Bytes(), "\"Manifest-Checksum\": \"%x\"}\n", sha256.Sum256(text.Bytes()))
 }
 
@@ -268,10 +268,10 @@ func TestFetchMakesWhatTheBackupHolds(t *testing.T) {
 			}
 			elsewhere := o.Tablespace(e.Tablespaces[0])
 			want := map[string]string{
-				"./": "", "PG_VERSION": "15\n", "base/": "", "base/5/": "", "base/5/1259": "1048576 bytes", "base/5/2600": "later", "empty": "",
+				"./": "", "PG_VERSION": "15\n", "base/": "", "base/5/": "", "base/5/1259": "262144 bytes", "base/5/2600": "later", "empty": "",
 				"global/": "", "global/pg_control": "control", "pg_tblspc/": "", "pg_tblspc/16400": elsewhere,
 				"pg_wal/": "", "pg_wal/archive_status/": "", "pg_wal/archive_status/000000010000000000000001.done": "",
-				"pg_wal/000000010000000000000001": "1048576 bytes", "pg_wal/000000010000000000000002": "1048576 bytes",
+				"pg_wal/000000010000000000000001": "65536 bytes", "pg_wal/000000010000000000000002": "65536 bytes",
 			}
 			if diff := cmp.Diff(want, tree(t, o.Dir)); diff != "" {
 				t.Error(diff)
@@ -379,7 +379,7 @@ func TestArchivesThatNoServerWrites(t *testing.T) {
 		"pipe":                      {item{name: "base/5/9", kind: tar.TypeFifo}, "which no base backup has"},
 		"file through a tablespace": {item{name: "pg_tblspc/16400/PG_15_202209061/5/x", content: "x"}, "file exists"},
 		"file that is not listed":   {item{name: "base/5/9", content: "x", unlisted: true}, "is not in the manifest"},
-		"same file twice":           {item{name: "base/5/1259", content: strings.Repeat("page", 1<<18), unlisted: true}, "comes twice"},
+		"same file twice":           {item{name: "base/5/1259", content: strings.Repeat("page", 1<<16), unlisted: true}, "comes twice"},
 		"other size":                {item{name: "base/5/9", content: "x", listed: "xy"}, "has 1 bytes, the manifest says 2"},
 		"other content":             {item{name: "base/5/9", content: "xx", listed: "xy"}, "has CRC32C"},
 		"half a WAL segment":        {item{name: "pg_wal/000000010000000000000009", content: "x", unlisted: true}, "has 1 bytes instead of"},

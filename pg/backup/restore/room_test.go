@@ -34,7 +34,7 @@ func smallDisk(t *testing.T, size int) string {
 func TestFullDiskIsSaidBeforeAnythingIsWritten(t *testing.T) {
 	r, e, _ := store(t, backup.Config{}, sample())
 	o := options(t, r, e)
-	o.Dir = filepath.Join(smallDisk(t, 1<<20), "data")
+	o.Dir = filepath.Join(smallDisk(t, 128<<10), "data")
 	wantError(t, Fetch(t.Context(), o), ErrNoSpace, "bytes are needed and", "are available", "choose another place")
 	if _, err := os.Lstat(o.Dir); err == nil {
 		t.Error("something was made")
@@ -44,7 +44,7 @@ func TestFullDiskIsSaidBeforeAnythingIsWritten(t *testing.T) {
 func TestDiskThatFillsUpMeanwhileIsSaid(t *testing.T) {
 	r, e, _ := store(t, backup.Config{}, sample())
 	o := options(t, r, e)
-	o.Dir = filepath.Join(smallDisk(t, 1<<20), "data")
+	o.Dir = filepath.Join(smallDisk(t, 128<<10), "data")
 	for n := range o.Entry.Parts { // it looks smaller than it is
 		o.Entry.Parts[n].Plain = 1
 	}
