@@ -129,29 +129,34 @@ func TestASecondRestoreIsRefused(t *testing.T) {
 }
 
 func TestPruningIsAStepOfThePlan(t *testing.T) {
-	b := nightly()
-	b.Keep = spec.Keep{Last: 1}
-	c := scheduled(t, "2026-11-22 12:00:00", b)
-	c.rec.Catalogs = map[string]reconcile.Catalog{"main": {Backups: []reconcile.CatalogBackup{
+	w := settled(t, "a b c")
+	rec, obs := *w.Record, w.Observed()
+	obs.Now = instant(t, "2026-11-22 12:00:00")
+	rec.Catalogs = map[string]reconcile.Catalog{"main": {Backups: []reconcile.CatalogBackup{
 		{ID: "one", Name: "nightly", Started: instant(t, "2026-11-20 02:00:00")}, {ID: "two", Name: "nightly", Started: instant(t, "2026-11-21 02:00:00")},
 	}}}
+	keeping := func(last int) *spec.Cluster {
+		c := *w.Record.Spec
+		b := nightly()
+		b.Repository, b.Keep = "main", spec.Keep{Last: last}
+		c.Repositories, c.Backups = []spec.Repository{spec.NewRepository("main")}, []spec.Backup{b}
+		return &c
+	}
 	prunes := func(want *spec.Cluster) (list []reconcile.Step) {
-		for _, s := range reconcile.Diff(want, c.rec, c.obs).Steps {
+		for _, s := range reconcile.Diff(want, &rec, obs).Steps {
 			if s.Kind == reconcile.StepPrune {
 				list = append(list, s)
 			}
 		}
 		return list
 	}
-	steps := prunes(c.rec.Spec)
+	rec.Spec = keeping(1)
+	steps := prunes(rec.Spec)
 	if len(steps) != 1 || steps[0].Destroys != "" || !slices.Equal(steps[0].Effect().Begin.Job.Delete, []string{"one"}) {
 		t.Errorf("what time has expired: %+v", steps)
 	}
-	c.rec.Spec.Backups[0].Keep.Last = 2
-	want := *c.rec.Spec
-	want.Backups = slices.Clone(want.Backups)
-	want.Backups[0].Keep.Last = 1
-	if steps := prunes(&want); len(steps) != 1 || steps[0].Destroys == "" {
+	rec.Spec = keeping(2)
+	if steps := prunes(keeping(1)); len(steps) != 1 || steps[0].Destroys == "" {
 		t.Errorf("what a change of the spec expires asks for the operator's word: %+v", steps)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/pg/backup"
 	"github.com/ramhq/ram/pg/backup/restore"
+	"github.com/ramhq/ram/pg/backup/wal"
 	"github.com/ramhq/ram/pg/instance"
 	"github.com/ramhq/ram/reconcile"
 )
@@ -38,6 +39,10 @@ func (h *host) restore(ctx context.Context, inst *instance.Instance, a reconcile
 	if entry.Version != a.Server.Version {
 		return fmt.Errorf("backup %s is of PostgreSQL %d, the spec says %d: write version = %d, or name another backup", entry.ID, entry.Version, a.Server.Version, entry.Version)
 	}
+	target, err := h.recoveryTarget(ctx, repository, entry, a.Restore.Target)
+	if err != nil {
+		return err
+	}
 	source, err := h.recoverySource(ctx, inst, a.Restore.Repository)
 	if err != nil {
 		return err
@@ -47,7 +52,7 @@ func (h *host) restore(ctx context.Context, inst *instance.Instance, a reconcile
 		Generation: a.Generation, SystemID: a.SystemID, Standby: a.Role == reconcile.RoleStandby, Files: h.files(inst, a), Retain: a.Retain,
 		Fetch: fetchInto(repository, entry, nil, h, progress),
 		RecoveryOptions: instance.RecoveryOptions{
-			Target: recoveryTarget(a.Restore.Target), RestoreCommand: source.command, MinTimeline: a.Timeline, BackupEnded: entry.Finished,
+			Target: target, RestoreCommand: source.command, MinTimeline: a.Timeline, BackupEnded: entry.Finished,
 			Progress: func(p instance.RecoveryProgress) {
 				h.log.Debug().Str("phase", p.Phase).Stringer("lsn", p.LSN).Msg("restoring")
 			},
@@ -82,7 +87,24 @@ func (h *host) takeOver(ctx context.Context, repository *backup.Repository, name
 	return repository.TakeOver(ctx, owner)
 }
 
-func recoveryTarget(t reconcile.RestoreTarget) instance.Target {
+// recoveryTarget is the target on the latest timeline that descends from the backup's.
+// PostgreSQL would find it only as long as no number is missing, and numbers that were
+// reserved and never used are.
+func (h *host) recoveryTarget(ctx context.Context, repository *backup.Repository, entry backup.Entry, t reconcile.RestoreTarget) (instance.Target, error) {
+	target := targetOf(t)
+	if t.Immediate {
+		return target, nil
+	}
+	reach, err := wal.Reach(ctx, repository, entry)
+	if err != nil {
+		return target, fmt.Errorf("see how far recovery can go: %w", err)
+	}
+	target.Timeline = reach.Timeline
+	h.log.Info().Stringer("to", reach.To).Uint32("timeline", uint32(reach.Timeline)).Msg("the WAL that the repository has")
+	return target, nil
+}
+
+func targetOf(t reconcile.RestoreTarget) instance.Target {
 	switch {
 	case !t.Time.IsZero():
 		return instance.Target{Kind: instance.TargetTime, Time: t.Time, Inclusive: true}
