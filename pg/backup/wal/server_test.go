@@ -70,7 +70,6 @@ func (a account) own(t testing.TB, dir string) {
 type server struct {
 	account account
 	dir     string // with data, log and its socket
-	args    []string
 	cmd     *exec.Cmd
 	exited  chan error
 	conn    *pgx.Conn
