@@ -2,7 +2,6 @@ package ctl
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -16,10 +15,7 @@ import (
 func (a *app) followFailover(ctx context.Context, client *api.Client, result failoverResult, f failoverFlags) error {
 	w := failoverWatcher{
 		client: client, pace: a.pace, phases: newPhases(result, time.Now()),
-		view: render.NewProgress(a.people(), render.ProgressConfig{
-			Style: a.style(), Live: a.sys.InteractiveOut && !a.json(), Size: a.sys.Size, Every: a.pace.report,
-			Title: fmt.Sprintf("term %d", result.Term),
-		}),
+		view: a.progress(fmt.Sprintf("term %d", result.Term), false),
 	}
 	end := w.watch(ctx, f.timeout)
 	w.view.End()
@@ -91,52 +87,21 @@ type failoverWatcher struct {
 
 	primary string
 	// left is why the old primary does not follow although there is a new one.
-	left string
-	// stuck is since when the same has been waited for, and stuckOn what that is.
-	stuck   time.Time
-	stuckOn string
+	left  string
+	stuck obstacle
 }
 
 func (w *failoverWatcher) watch(ctx context.Context, timeout time.Duration) ending {
-	var late <-chan time.Time
-	if timeout > 0 {
-		timer := time.NewTimer(timeout)
-		defer timer.Stop()
-		late = timer.C
+	l := lookout[reconcile.Status]{view: w.view, every: w.pace.phase, timeout: timeout, ask: w.client.Status, read: w.read}
+	end := l.watch(ctx)
+	if end.outcome == outcomeTimeout && w.phases.done(phasePromote) {
+		w.left = "it was not back before --timeout"
+		return ending{outcome: outcomeDone}
 	}
-	tick := time.NewTicker(w.pace.phase)
-	defer tick.Stop()
-	for {
-		if end := w.look(ctx); end.outcome != "" {
-			return end
-		}
-		select {
-		case <-ctx.Done():
-			return ending{outcome: outcomeDetached}
-		case <-late:
-			if w.phases.done(phasePromote) {
-				w.left = "it was not back before --timeout"
-				return ending{outcome: outcomeDone}
-			}
-			return ending{outcome: outcomeTimeout, reason: "not done in time"}
-		case <-tick.C:
-		}
-	}
+	return end
 }
 
-// look asks once. The zero ending means that it goes on.
-func (w *failoverWatcher) look(ctx context.Context) ending {
-	s, err := w.client.Status(ctx)
-	now := time.Now()
-	switch {
-	case ctx.Err() != nil:
-		return ending{}
-	case errors.Is(err, api.ErrUnreachable), errors.Is(err, api.ErrUnavailable):
-		w.view.Lost(now, err)
-		return ending{}
-	case err != nil:
-		return ending{outcome: outcomeUnknown, reason: err.Error(), cause: err}
-	}
+func (w *failoverWatcher) read(now time.Time, s reconcile.Status) ending {
 	w.phases.read(now, s)
 	w.view.Update(now, w.phases.answer(now))
 	return w.judge(now, s)
@@ -152,7 +117,7 @@ func (w *failoverWatcher) judge(now time.Time, s reconcile.Status) ending {
 	w.primary = s.Primary
 	switch {
 	case s.Opening != nil:
-		if s.Opening.Waits != "" && w.lasts(now, s.Opening.Waits, w.pace.patience) && !s.Opening.Stopping {
+		if s.Opening.Waits != "" && w.stuck.lasts(now, s.Opening.Waits, w.pace.patience) && !s.Opening.Stopping {
 			return ending{outcome: outcomeBlocked, reason: s.Opening.Waits}
 		}
 		return ending{}
@@ -172,17 +137,9 @@ func (w *failoverWatcher) awaitOld(now time.Time, s reconcile.Status) ending {
 	if old.State == reconcile.NodeUnreachable || old.State == "" {
 		patience = w.pace.election
 	}
-	if old.Activity == nil && why != "" && w.lasts(now, why, patience) {
+	if old.Activity == nil && why != "" && w.stuck.lasts(now, why, patience) {
 		w.left = why
 		return ending{outcome: outcomeDone}
 	}
 	return ending{}
-}
-
-// lasts reports whether the same has been in the way for long.
-func (w *failoverWatcher) lasts(now time.Time, what string, patience time.Duration) bool {
-	if w.stuckOn != what {
-		w.stuck, w.stuckOn = now, what
-	}
-	return now.Sub(w.stuck) >= patience
 }

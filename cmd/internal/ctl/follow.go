@@ -2,7 +2,6 @@ package ctl
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -25,9 +24,7 @@ func (a *app) followOnly(ctx context.Context, run uint64, f runFlags) error {
 func (a *app) follow(ctx context.Context, client *api.Client, result applyResult, f runFlags) error {
 	w := watcher{
 		client: client, pace: a.pace, run: result.Run, timeout: f.timeout,
-		view: render.NewProgress(a.people(), render.ProgressConfig{
-			Style: a.style(), Live: a.sys.InteractiveOut && !a.json(), Size: a.sys.Size, Every: a.pace.report,
-		}),
+		view: a.progress("", false),
 	}
 	end := w.watch(ctx)
 	w.view.End()
@@ -46,13 +43,7 @@ func (a *app) follow(ctx context.Context, client *api.Client, result applyResult
 	return end.err(w.run)
 }
 
-// ending is how following a run ended.
-type ending struct {
-	outcome string
-	reason  string
-	cause   error
-}
-
+// err says of a run that was not followed to its end why, and what to do.
 func (e ending) err(run uint64) error {
 	again := fmt.Sprintf("follow it again with: ramctrl apply --follow %d", run)
 	switch e.outcome {
@@ -77,65 +68,22 @@ type watcher struct {
 	last api.RunAnswer
 	// stuck is since when nothing but trouble has been seen; zero while it gets on.
 	stuck time.Time
-	// missing is since when the run is not known.
-	missing time.Time
 }
 
 func (w *watcher) watch(ctx context.Context) ending {
-	var timeout <-chan time.Time
-	if w.timeout > 0 {
-		timer := time.NewTimer(w.timeout)
-		defer timer.Stop()
-		timeout = timer.C
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithCancel(ctx)
-		defer cancel()
+	l := lookout[api.RunAnswer]{
+		view: w.view, every: w.pace.poll, timeout: w.timeout, unknown: w.pace.election,
+		ask:    func(ctx context.Context) (api.RunAnswer, error) { return w.client.Run(ctx, w.run) },
+		read:   w.read,
+		silent: func() { w.stuck = time.Time{} },
 	}
-	tick := time.NewTicker(w.pace.poll)
-	defer tick.Stop()
-	for {
-		if end := w.look(ctx); end.outcome != "" {
-			return end
-		}
-		select {
-		case <-ctx.Done():
-			return ending{outcome: outcomeDetached}
-		case <-timeout:
-			return ending{outcome: outcomeTimeout, reason: "not done in time"}
-		case <-tick.C:
-		}
-	}
+	return l.watch(ctx)
 }
 
-// look asks once. The zero ending means that the run goes on.
-func (w *watcher) look(ctx context.Context) ending {
-	answer, err := w.client.Run(ctx, w.run)
-	now := time.Now()
-	switch {
-	case ctx.Err() != nil:
-		return ending{}
-	case errors.Is(err, api.ErrUnreachable), errors.Is(err, api.ErrUnavailable):
-		w.view.Lost(now, err)
-		w.stuck = time.Time{}
-		return ending{}
-	case errors.Is(err, api.ErrNotFound) && w.patient(now):
-		return ending{}
-	case err != nil:
-		return ending{outcome: outcomeUnknown, reason: err.Error(), cause: err}
-	}
-	w.missing = time.Time{}
+func (w *watcher) read(now time.Time, answer api.RunAnswer) ending {
 	w.last = answer
 	w.view.Update(now, answer)
 	return w.judge(now, answer)
-}
-
-// patient reports whether a run that is not known may yet be: a leader that was
-// just elected may not have read all of the log.
-func (w *watcher) patient(now time.Time) bool {
-	if w.missing.IsZero() {
-		w.missing = now
-	}
-	return now.Sub(w.missing) < w.pace.election
 }
 
 func (w *watcher) judge(now time.Time, answer api.RunAnswer) ending {

@@ -55,21 +55,37 @@ are loaded by the apply.`,
 
 func (a *app) reinitCommand() *cobra.Command {
 	var f runFlags
+	var from, repository string
 	cmd := &cobra.Command{
 		Use:   "reinit NODE",
 		Short: "Clone a standby anew",
-		Long: `Replace the data directory of a standby by a new copy of the primary's. The old one
-is kept aside until the new one streams. The primary is never cloned anew.`,
-		Example: `  ramctrl reinit b`,
-		Args:    cobra.ExactArgs(1),
+		Long: `Replace the data directory of a standby by a new copy of the primary's, or, with
+--from backup, by a backup from the repository, to which the WAL that follows is then
+added: the primary is not read. The old directory is kept aside until the new one
+streams. The primary is never cloned anew.`,
+		Example: `  ramctrl reinit b
+  ramctrl reinit b --from backup
+  ramctrl reinit b --from backup:20261122T030000Z-daily`,
+		Args: cobra.ExactArgs(1),
 	}
 	f.add(cmd)
 	f.addApprove(cmd)
+	cmd.Flags().StringVar(&from, "from", sourcePrimary, "what to copy, a `SOURCE`: primary, backup (the latest) or backup:ID")
+	a.addRepository(cmd, &repository)
+	a.completeFlagBy(cmd, "from", a.reinitSources)
 	cmd.RunE = a.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
+		order, err := reinitOrder(from, repository)
+		if err != nil {
+			return err
+		}
 		return a.onNodes(ctx, args, f, nodeAction{
-			begin: (*api.Client).Reinit,
+			begin: func(client *api.Client, ctx context.Context, r api.NodesRequest) (api.RunStarted, error) {
+				r.Restore = order
+				return client.Reinit(ctx, r)
+			},
+			check: func(ctx context.Context, client *api.Client) error { return findRepository(ctx, client, order) },
 			question: func(status reconcile.Status) string {
-				return reinitQuestion(status, args[0])
+				return reinitQuestion(status, args[0], order)
 			},
 		})
 	})
@@ -79,6 +95,8 @@ is kept aside until the new one streams. The primary is never cloned anew.`,
 // nodeAction is something an operator asks of nodes beyond the spec.
 type nodeAction struct {
 	begin func(*api.Client, context.Context, api.NodesRequest) (api.RunStarted, error)
+	// check refuses, before anything is asked, what cannot be done; nil refuses nothing.
+	check func(context.Context, *api.Client) error
 	// question is what to agree to; nil asks nothing.
 	question func(reconcile.Status) string
 }
@@ -95,6 +113,11 @@ func (a *app) onNodes(ctx context.Context, nodes []string, f runFlags, act nodeA
 	for _, name := range nodes {
 		if _, ok := nodeOf(status, name); !ok {
 			return usagef("there is no node %q: this cluster has %s", name, strings.Join(nodeNames(status), ", "))
+		}
+	}
+	if act.check != nil {
+		if err := act.check(ctx, client); err != nil {
+			return err
 		}
 	}
 	if act.question != nil {
@@ -149,12 +172,19 @@ func restartQuestion(s reconcile.Status, nodes []string) string {
 	return question
 }
 
-func reinitQuestion(s reconcile.Status, node string) string {
+func reinitQuestion(s reconcile.Status, node string, order *reconcile.RestoreOrder) string {
 	n, _ := nodeOf(s, node)
 	at := ""
 	if n.LSN != "" {
 		at = fmt.Sprintf(" (it is %s, at %s)", n.State, n.LSN)
 	}
-	return fmt.Sprintf("Destroy the data of node %s of cluster %s%s and clone it anew from %s?\nThe old data directory is deleted once the new one streams. Until then the cluster has one standby less.",
-		node, s.Cluster, at, s.Primary)
+	anew := "clone it anew from " + s.Primary
+	switch {
+	case order != nil && order.Backup == reconcile.BackupLatest:
+		anew = "restore it from the latest backup in repository " + order.Repository
+	case order != nil:
+		anew = fmt.Sprintf("restore it from backup %s in repository %s", order.Backup, order.Repository)
+	}
+	return fmt.Sprintf("Destroy the data of node %s of cluster %s%s and %s?\nThe old data directory is deleted once the new one streams. Until then the cluster has one standby less.",
+		node, s.Cluster, at, anew)
 }

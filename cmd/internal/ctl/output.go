@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/ramhq/ram/cmd/internal/render"
 )
@@ -39,7 +40,7 @@ func (a *app) people() io.Writer {
 }
 
 func (a *app) style() render.Style {
-	return render.Style{Color: a.sys.colors() && !a.json(), Zone: a.sys.Zone}
+	return render.Style{Color: a.sys.colors() && !a.json(), Zone: a.sys.Zone, Now: time.Now()}
 }
 
 func (a *app) say(format string, args ...any) {

@@ -58,7 +58,6 @@ func (a *app) addCommands(root *cobra.Command) {
 	}
 	add(groupSpec, a.validateCommand(), a.fmtCommand(), a.planCommand(), a.applyCommand(), a.historyCommand(), a.rollbackCommand())
 	add(groupCluster, a.statusCommand(), a.nodesCommand(), a.eventsCommand(), a.explainCommand(), a.healthCommand(), a.dsnCommand(), a.psqlCommand())
-	add(groupActions, a.restartCommand(), a.reloadCommand(), a.reinitCommand(), a.switchoverCommand(), a.failoverCommand(), a.pauseCommand(), a.resumeCommand())
-	add(groupActions, a.notBuiltCommands()...)
+	add(groupActions, a.restartCommand(), a.reloadCommand(), a.reinitCommand(), a.switchoverCommand(), a.failoverCommand(), a.pauseCommand(), a.resumeCommand(), a.backupCommand())
 	add(groupOther, a.devCommand(), a.versionCommand(), a.completionCommand())
 }

@@ -32,6 +32,7 @@ var participles = map[reconcile.StepKind]string{
 	reconcile.StepFollow:    "connecting to its upstream",
 	reconcile.StepFailover:  "changing its role",
 	reconcile.StepRewind:    "rewinding its data",
+	reconcile.StepRestore:   "restoring",
 	reconcile.StepRetire:    "retiring",
 	reconcile.StepLeave:     "leaving",
 }

@@ -21,6 +21,8 @@ type ProgressConfig struct {
 	Size func() (width, height int)
 	// Title is what the last line calls what goes on; empty means the run's number.
 	Title string
+	// Uncounted is set when how many steps there are is not known before the end.
+	Uncounted bool
 	// Every is the time between two lines about the same long step when Live is not set.
 	Every time.Duration
 }
@@ -157,7 +159,10 @@ func (p *Progress) current(answer api.RunAnswer) []string {
 	if title == "" {
 		title = fmt.Sprintf("run %d", answer.Run.ID)
 	}
-	return append(lines, style.Faint(fmt.Sprintf("%s: %d of %s", title, done, count(all, "step"))+took(answer.Elapsed)))
+	if !p.config.Uncounted {
+		title += fmt.Sprintf(": %d of %s", done, count(all, "step"))
+	}
+	return append(lines, style.Faint(title+took(answer.Elapsed)))
 }
 
 // fit keeps the lines within the height of the terminal.

@@ -20,6 +20,7 @@ func Status(w io.Writer, s reconcile.Status, style Style) error {
 	if err := statusNodes(&out, s, style); err != nil {
 		return err
 	}
+	statusBackups(&out, s.Backups, style)
 	statusAttention(&out, s, style)
 	_, err := io.WriteString(w, out.String())
 	return err

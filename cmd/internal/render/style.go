@@ -8,6 +8,9 @@ type Style struct {
 	Color bool
 	// Zone is where the reader's clock hangs; nil is UTC.
 	Zone *time.Location
+	// Now is what it shows, for telling how old things are; moments stand for
+	// themselves when it is zero.
+	Now time.Time
 }
 
 type ink string
