@@ -24,6 +24,9 @@ type RewindOptions struct {
 	// pg.DataDirectory.Follows, and a directory that was rewound for it already is
 	// left alone. Zero is not kept.
 	Term uint64
+	// RestoreWAL has the restore_command of the directory's configuration bring WAL that
+	// is no longer in the directory.
+	RestoreWAL bool
 	// Progress is called now and then with the bytes copied and all; it may be nil.
 	Progress func(done, total pg.Bytes) `json:"-"`
 }
@@ -160,12 +163,20 @@ func (i *Instance) runRewind(ctx context.Context, o RewindOptions) error {
 		return err
 	}
 	defer os.Remove(passfile)
+	args := []string{"-D", i.cfg.DataDir, "--source-server=" + o.conninfo().String(), "--progress", "--no-ensure-shutdown"}
+	if o.RestoreWAL {
+		files, err := i.ReadConfig()
+		if err != nil {
+			return err
+		}
+		// pg_rewind refuses to begin where there is no restore_command.
+		if strings.Contains(files.Managed, "\nrestore_command") {
+			args = append(args, "--restore-target-wal")
+		}
+	}
 	begun := false
 	err = i.run(ctx, child{
-		program: "pg_rewind", env: []string{"PGPASSFILE=" + passfile},
-		args: []string{
-			"-D", i.cfg.DataDir, "--source-server=" + o.conninfo().String(), "--progress", "--no-ensure-shutdown",
-		},
+		program: "pg_rewind", env: []string{"PGPASSFILE=" + passfile}, args: args,
 		line: func(text string) bool {
 			copied := reportProgress(text, o.Progress)
 			if !begun && (copied || strings.Contains(text, "need to copy")) {

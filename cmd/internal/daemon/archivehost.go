@@ -144,6 +144,26 @@ func (h *host) extra(r *reconcile.Report) {
 	r.Room = room(h.postgresDir())
 }
 
+// openArchive lets a program get WAL from the repository until shut is called. It
+// reports false when there is no archive.
+func (h *host) openArchive() (open bool, shut func()) {
+	h.mu.Lock()
+	archive := h.archive
+	h.mu.Unlock()
+	if archive == nil || archive.repository() == "" {
+		return false, func() {}
+	}
+	if err := archive.gate.Open(); err != nil {
+		h.log.Warn().Err(err).Msg("the way from the repository to PostgreSQL stays shut")
+		return false, func() {}
+	}
+	return true, func() {
+		if err := archive.gate.Shut(); err != nil {
+			h.log.Warn().Err(err).Msg("the way from the repository to PostgreSQL stays open")
+		}
+	}
+}
+
 // room is how much the file system of a directory, or of the nearest one above it that
 // exists, can still take.
 func room(dir string) pg.Bytes {

@@ -102,7 +102,10 @@ func (h *host) rewind(ctx context.Context, inst *instance.Instance, a reconcile.
 	if !ok {
 		return errNoSecrets
 	}
+	restoreWAL, shut := h.openArchive()
+	defer shut()
 	err := inst.Rewind(ctx, instance.RewindOptions{
+		RestoreWAL: restoreWAL,
 		Source: pg.Conninfo{
 			"host": a.Upstream.Host, "port": strconv.Itoa(a.Upstream.Port), "user": reconcile.SuperuserRole,
 			"dbname": "postgres", "application_name": "ramd", "connect_timeout": "5",

@@ -39,7 +39,14 @@ func (l *life) writeMetrics(w io.Writer) {
 	gauge("ram_term", float64(rec.Term))
 	gauge("ram_paused", truth(rec.Pause != nil))
 	if l.host != nil {
-		writeServer(gauge, l.agent.Last())
+		r := l.agent.Last()
+		writeServer(gauge, r)
+		if a := r.Archive; a != nil {
+			gauge("ram_archive_backlog_files", float64(a.Backlog))
+			gauge("ram_archive_backlog_bytes", float64(a.Bytes))
+			gauge("ram_archive_backlog_seconds", a.Oldest.Seconds())
+			gauge("ram_archive_failing_seconds", a.Failing.Seconds())
+		}
 	}
 	if l.leader.Leads() {
 		writeCluster(w, l.status())
@@ -60,11 +67,34 @@ func writeServer(gauge func(string, float64), r reconcile.Report) {
 
 func writeCluster(w io.Writer, s reconcile.Status) {
 	metrics.WriteGaugeFloat64(w, fmt.Sprintf("ram_converged{cluster=%q}", s.Cluster), truth(s.Converged))
+	if s.Backups != nil {
+		writeBackups(w, s.Cluster, *s.Backups)
+	}
 	for _, n := range s.Nodes {
 		labels := fmt.Sprintf("{cluster=%q,peer=%q}", s.Cluster, n.Name)
 		metrics.WriteGaugeFloat64(w, "ram_node_healthy"+labels, truth(n.Healthy))
 		metrics.WriteGaugeFloat64(w, "ram_node_lag_bytes"+labels, float64(n.LagBytes))
 	}
+}
+
+// writeBackups tells when the latest backup and the latest proof were made, so that
+// their age can be watched; zero while there is none.
+func writeBackups(w io.Writer, cluster string, b reconcile.BackupStatus) {
+	labels := fmt.Sprintf("{cluster=%q}", cluster)
+	gauge := func(name string, value float64) { metrics.WriteGaugeFloat64(w, name+labels, value) }
+	last := 0.0
+	if b.Last != nil {
+		last = float64(b.Last.Finished.Unix())
+		gauge("ram_backup_last_stored_bytes", float64(b.Last.Stored))
+	}
+	proof := 0.0
+	if !b.LastProof.IsZero() {
+		proof = float64(b.LastProof.Unix())
+	}
+	gauge("ram_backup_last_timestamp_seconds", last)
+	gauge("ram_backup_last_proof_timestamp_seconds", proof)
+	gauge("ram_backups", float64(b.Count))
+	gauge("ram_backup_failed", truth(b.Failed != nil))
 }
 
 func truth(b bool) float64 {

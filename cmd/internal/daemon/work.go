@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -24,6 +25,8 @@ type worker struct {
 
 // Work is agent.Worker's.
 func (w worker) Work(ctx context.Context, job reconcile.Job, progress func(phase string, done, total pg.Bytes)) (reconcile.JobResult, error) {
+	// The buffers of a job are many times what ramd needs at rest.
+	defer debug.FreeOSMemory()
 	switch job.Kind {
 	case reconcile.JobBackup:
 		return w.backUp(ctx, job, progress)
