@@ -104,6 +104,9 @@ func (c *Cluster) validateArchive(p *problems) {
 	}
 }
 
+// maxBackupName leaves room for the rest of a backup's identifier.
+const maxBackupName = 41
+
 func (c *Cluster) validateBackups(p *problems) {
 	paths := blockPaths("backup", c.Backups, func(b Backup) string { return b.Name })
 	names := map[string]bool{}
@@ -111,6 +114,8 @@ func (c *Cluster) validateBackups(p *problems) {
 		at := paths[i]
 		if why := nameProblem(b.Name); why != "" {
 			p.errorf(at, nameHint(b.Name), "backup name %q cannot be used: %s", b.Name, why)
+		} else if len(b.Name) > maxBackupName {
+			p.errorf(at, "shorten it", "backup name %q has %d characters, more than %d: the identifiers of its backups begin with the time", b.Name, len(b.Name), maxBackupName)
 		}
 		if names[b.Name] {
 			p.errorf(at, "give every backup a name of its own", "there is another backup %q", b.Name)
