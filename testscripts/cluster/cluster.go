@@ -30,7 +30,8 @@ type Cluster struct {
 	spec  string   // what Start gives to nodes that have no file yet
 	nodes map[string]*node
 	http  *http.Client
-	rows  int // written by Write
+	rows  int      // written by Write
+	env   []string // of every ramd, beside that of the tests
 	// release gives up the lock on dir.
 	release func()
 }
@@ -194,7 +195,7 @@ func (c *Cluster) ramd(name string, args ...string) *exec.Cmd {
 		c.must(os.Link(filepath.Join(shared.dir, "ramd"), program))
 	}
 	cmd := exec.Command(program, args...)
-	cmd.Env = environment("GORACE=halt_on_error=0 atexit_sleep_ms=0")
+	cmd.Env = append(environment("GORACE=halt_on_error=0 atexit_sleep_ms=0"), c.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd
 }

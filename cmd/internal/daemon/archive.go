@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -92,7 +94,24 @@ func (a *archive) run(ctx context.Context) error {
 	group.Go(func() error { return service.Serve(ctx) })
 	group.Go(func() error { return a.archiver.Run(ctx) })
 	group.Go(func() error { return a.fetcher.Run(ctx) })
+	group.Go(func() error { return a.untilChanged(ctx) })
 	return group.Wait()
+}
+
+// errRepositoryChanged ends an archive whose spec has changed: what is known to be in
+// one repository is not in another.
+var errRepositoryChanged = errors.New("the archive's repository has changed")
+
+func (a *archive) untilChanged(ctx context.Context) error {
+	at := a.repository()
+	begun, _ := a.depot.find(at)
+	for sleep(ctx, time.Second) {
+		name := a.repository()
+		if now, _ := a.depot.find(name); name != at || !reflect.DeepEqual(now, begun) {
+			return errRepositoryChanged
+		}
+	}
+	return nil
 }
 
 func (a *archive) fetch(ctx context.Context, name string) (*os.File, error) {

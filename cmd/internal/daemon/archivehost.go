@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -107,6 +108,9 @@ func (h *host) serveArchive(ctx context.Context) error {
 		err := h.carryWAL(ctx)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if errors.Is(err, errRepositoryChanged) {
+			continue
 		}
 		h.log.Warn().Err(err).Msg("WAL cannot be carried between PostgreSQL and the repository; trying again")
 		sleep(ctx, 5*time.Second)
