@@ -390,6 +390,7 @@ func TestArchivesThatNoServerWrites(t *testing.T) {
 			parts[2].items = append(parts[2].items, test.item)
 			r, e, _ := store(t, backup.Config{}, parts)
 			o := options(t, r, e)
+			o.Workers = 1 // so that the bad entry comes last
 			err := Fetch(t.Context(), o)
 			wantError(t, err, nil, test.says)
 			if name != "file through a tablespace" {
