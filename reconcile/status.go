@@ -212,7 +212,7 @@ func nodeState(v NodeView, issued Assignment) NodeState {
 	}
 	if a := v.Report.Activity; a != nil {
 		switch a.Step {
-		case StepClone:
+		case StepClone, StepRestore:
 			return NodeCloning
 		case StepRewind:
 			return NodeRewinding

@@ -90,11 +90,21 @@ func upcoming(rec *Record, now time.Time) []Upcoming {
 // backupWarnings are what an operator has to know of backups.
 func backupWarnings(rec *Record, obs Observed) []string {
 	var list []string
+	if rec.Spec == nil {
+		return nil
+	}
 	if trouble := archiveTrouble(obs.Nodes[rec.Primary].Report.Archive); trouble != "" {
 		list = append(list, "WAL is not archived: "+trouble)
 	}
 	if s := backupStatus(rec, obs); s != nil && s.Failed != nil {
 		list = append(list, fmt.Sprintf("the latest scheduled job failed (%s): %s", s.Failed.Title(), s.Failed.Error))
+	}
+	for _, r := range rec.Spec.Repositories {
+		for _, b := range rec.Catalogs[r.Name].Backups {
+			if b.Broken != "" {
+				list = append(list, fmt.Sprintf("backup %s is broken, delete it (ramctrl backup delete): %s", b.ID, b.Broken))
+			}
+		}
 	}
 	if rec.Restoring != nil {
 		list = append(list, fmt.Sprintf("THE CLUSTER IS BEING RESTORED to %s on %s: nobody can write until that is done", rec.Restoring.Order.Target, rec.Restoring.Node))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ramhq/ram/cmd/internal/api"
+	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/reconcile"
 )
 
@@ -56,6 +57,9 @@ func (b backend) Restore(ctx context.Context, r api.RestoreRequest) (api.Restore
 		return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "backup %s is of another PostgreSQL cluster (system identifier %s, this cluster has %s): begin a new cluster with bootstrap { restore { ... } }", entry.ID, entry.SystemID, rec.SystemID)
 	}
 	reach := reachOf(ctx, repository, entry)
+	if written := l.written(ctx, r.Target.LSN); r.Target.LSN > max(written, reach.To) {
+		return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "%s cannot be reached: the primary has written WAL to LSN %s, and no further", r.Target, written)
+	}
 	if why := beyond(known, reach, rec.Spec.Archive != nil && rec.Restoring == nil, time.Now()); why != "" {
 		return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "%s", why)
 	}
@@ -75,6 +79,22 @@ func (b backend) Restore(ctx context.Context, r api.RestoreRequest) (api.Restore
 		return answer, nil
 	}
 	return answer, l.proposeRestore(ctx, r.By, cmd)
+}
+
+// written is how far the primary has written WAL. Reports are a little old, so it waits
+// a moment for one that comes to least. A primary that does not run may have written
+// anything.
+func (l *life) written(ctx context.Context, least pg.LSN) pg.LSN {
+	for range 30 {
+		v := l.leader.Observed().Nodes[l.machine.Record().Primary]
+		if !v.Running() || v.Report.Server.Recovery || v.Report.Server.LSN >= least {
+			return max(v.Report.Server.LSN, least)
+		}
+		if !sleep(ctx, 100*time.Millisecond) {
+			break
+		}
+	}
+	return l.leader.Observed().Nodes[l.machine.Record().Primary].Report.Server.LSN
 }
 
 func (l *life) proposeRestore(ctx context.Context, by string, cmd *reconcile.RestoreCluster) error {

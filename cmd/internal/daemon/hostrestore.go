@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 
@@ -39,7 +40,7 @@ func (h *host) restore(ctx context.Context, inst *instance.Instance, a reconcile
 	if entry.Version != a.Server.Version {
 		return fmt.Errorf("backup %s is of PostgreSQL %d, the spec says %d: write version = %d, or name another backup", entry.ID, entry.Version, a.Server.Version, entry.Version)
 	}
-	target, err := h.recoveryTarget(ctx, repository, entry, a.Restore.Target)
+	target, least, err := h.recoveryTarget(ctx, repository, entry, a.Restore.Target)
 	if err != nil {
 		return err
 	}
@@ -50,9 +51,9 @@ func (h *host) restore(ctx context.Context, inst *instance.Instance, a reconcile
 	defer source.close()
 	recovered, err := inst.Restore(ctx, instance.RestoreOptions{
 		Generation: a.Generation, SystemID: a.SystemID, Standby: a.Role == reconcile.RoleStandby, Files: h.files(inst, a), Retain: a.Retain,
-		Fetch: fetchInto(repository, entry, nil, h, progress),
+		Fetch: fetchInto(repository, entry, freeTablespaces(a.Generation), h, progress),
 		RecoveryOptions: instance.RecoveryOptions{
-			Target: target, RestoreCommand: source.command, MinTimeline: a.Timeline, BackupEnded: entry.Finished,
+			Target: target, RestoreCommand: source.command, MinTimeline: a.Timeline, BackupEnded: entry.Finished, AtLeast: least,
 			Progress: func(p instance.RecoveryProgress) {
 				h.log.Debug().Str("phase", p.Phase).Stringer("lsn", p.LSN).Msg("restoring")
 			},
@@ -87,21 +88,24 @@ func (h *host) takeOver(ctx context.Context, repository *backup.Repository, name
 	return repository.TakeOver(ctx, owner)
 }
 
-// recoveryTarget is the target on the latest timeline that descends from the backup's.
+// recoveryTarget is the target, and the least position that is to be reached, on the latest timeline that descends from the backup's.
 // PostgreSQL would find it only as long as no number is missing, and numbers that were
 // reserved and never used are.
-func (h *host) recoveryTarget(ctx context.Context, repository *backup.Repository, entry backup.Entry, t reconcile.RestoreTarget) (instance.Target, error) {
+func (h *host) recoveryTarget(ctx context.Context, repository *backup.Repository, entry backup.Entry, t reconcile.RestoreTarget) (instance.Target, pg.LSN, error) {
 	target := targetOf(t)
 	if t.Immediate {
-		return target, nil
+		return target, 0, nil
 	}
 	reach, err := wal.Reach(ctx, repository, entry)
 	if err != nil {
-		return target, fmt.Errorf("see how far recovery can go: %w", err)
+		return target, 0, fmt.Errorf("see how far recovery can go: %w", err)
 	}
 	target.Timeline = reach.Timeline
 	h.log.Info().Stringer("to", reach.To).Uint32("timeline", uint32(reach.Timeline)).Msg("the WAL that the repository has")
-	return target, nil
+	if segment := pg.LSN(entry.SegmentSize); target.Kind == instance.TargetLatest && reach.To > entry.StopLSN+segment {
+		return target, reach.To - segment, nil // the last file may end in the middle of a record
+	}
+	return target, 0, nil
 }
 
 func targetOf(t reconcile.RestoreTarget) instance.Target {
@@ -116,6 +120,19 @@ func targetOf(t reconcile.RestoreTarget) instance.Target {
 		return instance.Target{Kind: instance.TargetImmediate}
 	}
 	return instance.Target{Kind: instance.TargetLatest}
+}
+
+// freeTablespaces are where they were, or beside that where the data directory that is
+// replaced, and kept, has its own.
+func freeTablespaces(generation uint64) func(dir string) func(backup.Tablespace) string {
+	return func(string) func(backup.Tablespace) string {
+		return func(t backup.Tablespace) string {
+			if entries, err := os.ReadDir(t.Location); err != nil || len(entries) == 0 {
+				return t.Location
+			}
+			return fmt.Sprintf("%s.ram-%d", t.Location, generation)
+		}
+	}
 }
 
 // scratchTablespaces are beside a scratch directory, away from those in use.

@@ -108,35 +108,48 @@ func (w worker) verify(ctx context.Context, job reconcile.Job, progress func(str
 		return result, err
 	}
 	if job.Quick {
-		if err := restore.CheckStored(ctx, repository, entry, func(done, total pg.Bytes) { progress("reading", done, total) }); err != nil {
-			return result, err
-		}
-		result.Text = fmt.Sprintf("all %d stored parts are as they were written", len(entry.Parts))
-		return result, nil
+		return w.compare(ctx, repository, entry, progress)
 	}
 	began := time.Now()
 	checked, err := w.prove(ctx, repository, entry, progress)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || err != nil && !disproves(err) {
 		return result, err
-	}
-	proof := backup.Proof{
-		At: time.Now().UTC(), Node: w.host.name, OK: err == nil, Took: time.Since(began),
-		RestoredLSN: checked.LSN, Timeline: checked.Timeline, Pages: checked.Pages, Indexes: checked.Indexes, AmcheckDatabases: checked.Databases,
-	}
-	if err != nil {
-		if !disproves(err) {
-			return result, err
-		}
-		proof.Error = err.Error()
-	}
-	if noted := repository.Prove(ctx, entry.ID, proof); noted != nil {
-		return result, errors.Join(err, noted)
 	}
 	result.LSN, result.Timeline, result.Size = checked.LSN, checked.Timeline, pg.Bytes(entry.Size)
 	result.Text = provedText(checked)
-	catalog, listed := catalogOf(ctx, repository)
+	return w.note(ctx, repository, result, backup.Proof{
+		Took: time.Since(began), RestoredLSN: checked.LSN, Timeline: checked.Timeline,
+		Pages: checked.Pages, Indexes: checked.Indexes, AmcheckDatabases: checked.Databases,
+	}, err)
+}
+
+// compare reads what is stored of a backup. That all of it is there proves nothing, but
+// damage disproves.
+func (w worker) compare(ctx context.Context, repository *backup.Repository, entry backup.Entry, progress func(string, pg.Bytes, pg.Bytes)) (reconcile.JobResult, error) {
+	result := reconcile.JobResult{Backup: entry.ID}
+	began := time.Now()
+	err := restore.CheckStored(ctx, repository, entry, func(done, total pg.Bytes) { progress("reading", done, total) })
+	if err == nil {
+		result.Text = fmt.Sprintf("all %d stored parts are as they were written", len(entry.Parts))
+	}
+	if err == nil || ctx.Err() != nil || !disproves(err) {
+		return result, err
+	}
+	return w.note(ctx, repository, result, backup.Proof{Took: time.Since(began)}, err)
+}
+
+// note keeps with a backup what was found out about it: found is nil for a proof.
+func (w worker) note(ctx context.Context, repository *backup.Repository, result reconcile.JobResult, proof backup.Proof, found error) (reconcile.JobResult, error) {
+	proof.At, proof.Node, proof.OK = time.Now().UTC(), w.host.name, found == nil
+	if found != nil {
+		proof.Error = found.Error()
+	}
+	if err := repository.Prove(ctx, result.Backup, proof); err != nil {
+		return result, errors.Join(found, err)
+	}
+	catalog, err := catalogOf(ctx, repository)
 	result.Catalog = catalog
-	return result, errors.Join(err, listed)
+	return result, errors.Join(found, err)
 }
 
 // disproves reports whether an error says something of the backup, and not of the
