@@ -2,10 +2,12 @@ package reconcile
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/ramhq/ram/pg"
+	"github.com/ramhq/ram/spec"
 )
 
 // JobKind is a kind of long work beside the plan.
@@ -96,6 +98,26 @@ type JobReport struct {
 type Catalog struct {
 	At      time.Time       `json:"at"`
 	Backups []CatalogBackup `json:"backups"`
+}
+
+// forgetCatalogs drops what is known of repositories that the next spec has elsewhere
+// or not at all.
+func (r *Record) forgetCatalogs(next *spec.Cluster) {
+	place := func(c *spec.Cluster, name string) string {
+		if c != nil {
+			for _, repository := range c.Repositories {
+				if repository.Name == name {
+					return repository.URL
+				}
+			}
+		}
+		return ""
+	}
+	known := maps.Clone(r.Catalogs)
+	maps.DeleteFunc(known, func(name string, _ Catalog) bool {
+		return place(next, name) == "" || place(next, name) != place(r.Spec, name)
+	})
+	r.Catalogs = known
 }
 
 // CatalogBackup is one backup, as far as decisions need it.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -65,11 +66,23 @@ func (d depot) own(ctx context.Context, name string) (*backup.Repository, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := repository.Claim(ctx, owner); err != nil {
+	if err := d.claim(ctx, repository, name, owner); err != nil {
 		repository.Close()
 		return nil, err
 	}
 	return repository, nil
+}
+
+// claim makes a repository the cluster's. One that has held backups of it is never
+// claimed again: an empty place, such as a file system that is not mounted, would take
+// WAL that is missing later where the backups are.
+func (d depot) claim(ctx context.Context, repository *backup.Repository, name string, owner backup.Owner) error {
+	if r, err := d.find(name); err == nil && len(d.record().Catalogs[r.Name].Backups) > 0 {
+		if _, err := repository.Owner(ctx); errors.Is(err, backup.ErrNotFound) {
+			return fmt.Errorf("repository %s is not where backups of this cluster were made, since ram.json is missing: see to it that its file system is mounted, or write a new url in the spec to begin anew: %w", r.Name, err)
+		}
+	}
+	return repository.Claim(ctx, owner)
 }
 
 func (d depot) owner() backup.Owner {
