@@ -121,9 +121,10 @@ type Effect struct {
 	Voter    string `json:"voter,omitempty"`
 	Nonvoter string `json:"nonvoter,omitempty"`
 	Leave    string `json:"leave,omitempty"`
-	// Begin gives a node a job; Restored ends the restore of the cluster.
+	// Begin gives a node a job; Restored ends the restore of the cluster, and is where
+	// its new timeline began.
 	Begin    *BeginJob `json:"begin,omitempty"`
-	Restored bool      `json:"restored,omitempty"`
+	Restored pg.LSN    `json:"restored,omitempty"`
 }
 
 // Assign replaces one node's assignment.

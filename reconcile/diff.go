@@ -296,7 +296,7 @@ func (d *differ) initialise() {
 	}
 	order := bootstrapOrder(d.want)
 	if order != nil {
-		s.Kind, s.From = StepRestore, order.Repository
+		s.Kind, s.From = StepRestore, "repository "+order.Repository
 		s.Summary = fmt.Sprintf("restore %s from backup %s of repository %s to %s and start it as primary", name, order.Backup, order.Repository, order.Target)
 	}
 	issued := d.rec.Assignments[name]

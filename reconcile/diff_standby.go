@@ -133,7 +133,7 @@ func (d *differ) copyFrom(n spec.Node, view NodeView, issued Assignment, a *Assi
 		a.Restore = wish.Restore
 	}
 	if a.Restore != nil {
-		s.From = a.Restore.Repository
+		s.From = "repository " + a.Restore.Repository
 		s.Summary = fmt.Sprintf("rebuild %s from backup %s of repository %s", n.Name, a.Restore.Backup, a.Restore.Repository)
 	}
 }

@@ -66,6 +66,9 @@ type Record struct {
 	Job     *Job   `json:"job,omitempty"`
 	Jobs    []Job  `json:"jobs,omitempty"`
 	LastJob uint64 `json:"last_job,omitempty"`
+	// Branches are restores of the cluster that left a part of its history behind,
+	// oldest first.
+	Branches []Branch `json:"branches,omitempty"`
 	// Points are the named restore points that were written, oldest first.
 	Points []RestorePoint `json:"points,omitempty"`
 	// Marks are up to when each schedule has been taken care of.

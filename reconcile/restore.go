@@ -133,7 +133,7 @@ func AbortRestore(rec *Record, obs Observed) (*RestoreCluster, error) {
 	}
 	v := obs.Nodes[was.Node]
 	if v.Report.Data.Generation >= rec.Floor {
-		return nil, fmt.Errorf("the restored data are in place on %s already: to undo it, restore to a later point", was.Node)
+		return nil, fmt.Errorf("the restored data are in place on %s already: ramctrl backup restore goes to another moment, and the data of before are kept beside them", was.Node)
 	}
 	c := &RestoreCluster{Term: rec.Term, Abort: true}
 	c.Assign = freeze(rec, rec.Term+1, Opening{})
@@ -198,7 +198,7 @@ func (d *differ) restoring() {
 	was := d.rec.Restoring
 	v, issued := d.obs.Nodes[was.Node], d.rec.Assignments[was.Node]
 	s := Step{
-		ID: stepID(StepRestore, was.Node), Kind: StepRestore, Node: was.Node, From: was.Order.Repository,
+		ID: stepID(StepRestore, was.Node), Kind: StepRestore, Node: was.Node, From: "repository " + was.Order.Repository,
 		Summary:    fmt.Sprintf("restore %s from %s to %s and make it the primary", was.Node, was.Order.Backup, was.Order.Target),
 		Reason:     "asked for by " + was.By,
 		Interrupts: "writes stop until the restored server takes them",
@@ -208,7 +208,7 @@ func (d *differ) restoring() {
 	case !v.Reachable:
 		s.Waits = fmt.Sprintf("ramd on %s to answer", was.Node)
 	case placed && v.Running() && !v.Report.Server.Recovery && settled(v, issued):
-		s.effect = &Effect{Restored: true}
+		s.effect = &Effect{Restored: max(v.Report.Server.TimelineBegan, 1)}
 	}
 	d.add(s)
 	if p := v.Report.Problem; v.Reachable && p != nil {
@@ -226,11 +226,37 @@ func (d *differ) restoring() {
 	}
 }
 
-func (r *Record) restored(at time.Time) {
+// Branch is a restore of the cluster that took place: what was written after LSN, and
+// after Time when that is known, and before Restored is on a timeline that later restores
+// do not follow.
+type Branch struct {
+	LSN      pg.LSN    `json:"lsn"`
+	Time     time.Time `json:"time,omitzero"`
+	Restored time.Time `json:"restored"`
+}
+
+// LeftBehind is the branch on which a moment is that cannot be restored any more.
+func (r *Record) LeftBehind(at time.Time) (Branch, bool) {
+	for _, b := range r.Branches {
+		if !b.Time.IsZero() && at.After(b.Time) && at.Before(b.Restored) {
+			return b, true
+		}
+	}
+	return Branch{}, false
+}
+
+// restored ends the restore of the cluster. Restore points that it left behind are
+// forgotten: no recovery comes to them any more.
+func (r *Record) restored(at time.Time, began pg.LSN) {
 	if r.Restoring == nil {
 		return
 	}
-	node := r.Restoring.Node
+	node, branch := r.Restoring.Node, Branch{LSN: began, Time: r.Restoring.Order.Target.Time, Restored: at}
+	if p, ok := r.Point(r.Restoring.Order.Target.Point); ok {
+		branch.Time = p.At
+	}
+	r.Branches = bounded(r.Branches, maxPoints, branch)
+	r.Points = slices.DeleteFunc(slices.Clone(r.Points), func(p RestorePoint) bool { return p.LSN > began })
 	r.Restoring = nil
 	r.note(at, Event{
 		Kind: EventRestore, Severity: Info, Node: node,

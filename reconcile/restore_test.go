@@ -64,18 +64,31 @@ func TestNoPrimaryIsSuspectedDuringARestore(t *testing.T) {
 func TestDataOfBeforeARestoreAreCopiedAnew(t *testing.T) {
 	_, after, obs := restoring(t, "a")
 	v := obs.Nodes["a"]
-	v.Report.Data.Generation = after.Floor
+	v.Report.Data.Generation, v.Report.Server.TimelineBegan = after.Floor, 0x300
+	after.Restoring.Order.Target.Time = instant(t, "2026-11-22 12:00:00")
+	after.Points = []reconcile.RestorePoint{{Name: "early", LSN: 0x200}, {Name: "late", LSN: 0x400}}
 	serial := after.Assignments["a"].Serial
 	v.Report.Written, v.Report.Loaded, v.Report.Settled, v.Report.Serial = serial, serial, serial, serial
 	obs.Nodes["a"] = v
 	plan := reconcile.Diff(after.Spec, after, obs)
 	steps := reconcile.Runnable(plan)
-	if len(steps) != 1 || steps[0].Kind != reconcile.StepRestore || !steps[0].Effect().Restored {
+	if len(steps) != 1 || steps[0].Kind != reconcile.StepRestore || steps[0].Effect().Restored == 0 {
 		t.Fatalf("runnable: %+v", steps)
 	}
-	done, err := reconcile.Transition(after, reconcile.Command{Advance: &reconcile.Advance{Step: steps[0].ID, Effect: *steps[0].Effect()}})
+	done, err := reconcile.Transition(after, reconcile.Command{At: instant(t, "2026-11-22 15:00:00"), Advance: &reconcile.Advance{Step: steps[0].ID, Effect: *steps[0].Effect()}})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if _, early := done.Point("early"); !early {
+		t.Error("a point before the branch is forgotten")
+	}
+	if _, late := done.Point("late"); late {
+		t.Error("a point that was left behind is remembered")
+	}
+	for at, behind := range map[string]bool{"2026-11-22 11:59:00": false, "2026-11-22 13:00:00": true, "2026-11-22 15:01:00": false} {
+		if _, got := done.LeftBehind(instant(t, at)); got != behind {
+			t.Errorf("%s left behind: %t", at, got)
+		}
 	}
 	var clones []string
 	for _, s := range reconcile.Diff(done.Spec, done, obs).Steps {

@@ -79,6 +79,9 @@ func (d *differ) prune() {
 // expired are all backups that the spec in force no longer keeps.
 func (d *differ) expired() []string {
 	var all []string
+	if d.rec.Spec == nil {
+		return nil
+	}
 	for _, b := range d.rec.Spec.Backups {
 		all = append(all, Expired(b, d.rec.Catalogs[b.Repository].Backups, d.obs.Now)...)
 	}

@@ -103,6 +103,7 @@ func (r *Record) accept(at time.Time, by string, a Accept) error {
 	digest := a.Spec.Digest()
 	if r.Spec == nil || r.Spec.Digest() != digest {
 		r.Revision++
+		r.forgetCatalogs(a.Spec)
 		r.Spec = a.Spec
 		r.History = bounded(r.History, maxHistory, Revision{
 			Number: r.Revision, Digest: digest, Spec: a.Spec, Source: a.Source,
@@ -190,8 +191,8 @@ func (r *Record) advance(at time.Time, a Advance) error {
 	if e.Leave != "" {
 		r.leave(at, e.Leave)
 	}
-	if e.Restored {
-		r.restored(at)
+	if e.Restored != 0 {
+		r.restored(at, e.Restored)
 	}
 	if e.Begin != nil {
 		return r.beginJob(at, *e.Begin)

@@ -58,7 +58,7 @@ func (r *Repository) foreign(holder, o Owner) error {
 	whose := fmt.Sprintf("repository %s: %%w: cluster %q (system identifier %s, cluster identifier %s) claimed it at %s",
 		r.place, holder.Cluster, holder.SystemID, holder.ClusterID, holder.At.UTC().Format(time.RFC3339))
 	if holder.SystemID == o.SystemID {
-		return fmt.Errorf(whose+"; it has the same origin as this one: give this cluster a URL of its own, or take the repository over if the other is gone for good", ErrForeign)
+		return fmt.Errorf(whose+"; it has the same origin as this one: give this cluster a URL of its own, or, if the other is gone for good, take the repository over with ramctrl backup takeover", ErrForeign)
 	}
 	return fmt.Errorf(whose+"; give this cluster a URL of its own", ErrForeign)
 }

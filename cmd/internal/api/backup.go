@@ -120,6 +120,24 @@ type BackupReach struct {
 	Gap string `json:"gap,omitempty"`
 }
 
+// TakeoverRequest asks for a repository to become this cluster's.
+type TakeoverRequest struct {
+	Repository string `json:"repository,omitempty"`
+	// DryRun only tells whose it is.
+	DryRun bool   `json:"dry_run,omitempty"`
+	By     string `json:"by,omitempty"`
+}
+
+// TakeoverAnswer is whose a repository is, or was before it was taken over.
+type TakeoverAnswer struct {
+	Repository string    `json:"repository"`
+	Cluster    string    `json:"cluster"`
+	ClusterID  string    `json:"cluster_id"`
+	Since      time.Time `json:"since"`
+	// Own is set when it is this cluster's.
+	Own bool `json:"own"`
+}
+
 // RestoreRequest asks for the whole cluster to be taken back to a point in time, or,
 // with Abort, for such a restore to be given up.
 type RestoreRequest struct {
@@ -182,6 +200,11 @@ func (c *Client) CancelJob(ctx context.Context, r CancelRequest) (JobAnswer, err
 // Restore begins a restore of the whole cluster, gives it up, or says what it would do.
 func (c *Client) Restore(ctx context.Context, r RestoreRequest) (RestoreAnswer, error) {
 	return post[RestoreAnswer](ctx, c, "/backup/restore", r)
+}
+
+// TakeOver makes a repository this cluster's.
+func (c *Client) TakeOver(ctx context.Context, r TakeoverRequest) (TakeoverAnswer, error) {
+	return post[TakeoverAnswer](ctx, c, "/backup/takeover", r)
 }
 
 // Jobs are the jobs that the record remembers, oldest first, the one under way last.

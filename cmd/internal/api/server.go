@@ -48,6 +48,7 @@ type Backend interface {
 	RestorePoint(ctx context.Context, r PointRequest) (JobAnswer, error)
 	CancelJob(ctx context.Context, r CancelRequest) (JobAnswer, error)
 	Restore(ctx context.Context, r RestoreRequest) (RestoreAnswer, error)
+	TakeOver(ctx context.Context, r TakeoverRequest) (TakeoverAnswer, error)
 	Jobs(ctx context.Context) ([]JobAnswer, error)
 	Job(ctx context.Context, id uint64) (JobAnswer, error)
 
@@ -168,6 +169,7 @@ func (s *Server) Handler() http.Handler {
 	leader("POST /backup/point", body(b.RestorePoint))
 	leader("POST /backup/cancel", body(b.CancelJob))
 	leader("POST /backup/restore", body(b.Restore))
+	leader("POST /backup/takeover", body(b.TakeOver))
 	leader("GET /jobs", read(b.Jobs))
 	leader("GET /jobs/{number}", numbered(b.Job))
 	s.health(mux)

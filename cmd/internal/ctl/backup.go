@@ -32,7 +32,7 @@ where the spec has several repositories and it is not clear which one is meant.`
 	cmd.AddCommand(
 		a.backupCreateCommand(), a.backupListCommand(), a.backupShowCommand(), a.backupVerifyCommand(),
 		a.backupRestoreCommand(), a.backupPointCommand(), a.backupDeleteCommand(), a.backupCancelCommand(),
-		a.backupJobsCommand(), a.backupKeygenCommand(),
+		a.backupJobsCommand(), a.backupKeygenCommand(), a.backupTakeoverCommand(),
 	)
 	return cmd
 }

@@ -547,7 +547,7 @@ func TestCompletionKnowsBackupsJobsAndTheSpec(t *testing.T) {
 		"backup create --schedule ":      {"daily"},
 		"backup verify latest ":          nil,
 		"reinit b --from ":               {"primary", "backup", "backup:" + manualID, "backup:" + dailyID},
-		"backup ":                        {"cancel", "create", "delete", "jobs", "keygen", "list", "point", "restore", "show", "verify"},
+		"backup ":                        {"cancel", "create", "delete", "jobs", "keygen", "list", "point", "restore", "show", "takeover", "verify"},
 	} {
 		words := append([]string{"__complete"}, strings.Split(args, " ")...)
 		got := operator{cluster: f}.run(t.Context(), words...)
@@ -606,5 +606,34 @@ func TestJSONOfAJobIsWhole(t *testing.T) {
 	result, _ := job["result"].(map[string]any)
 	if out["format"] != 1.0 || out["outcome"] != "done" || out["elapsed_ms"] != 24000.0 || job["state"] != "done" || result["backup"] != dailyID {
 		t.Errorf("%s", got.stdout)
+	}
+}
+
+func TestARepositoryIsTakenOverOnlyOnTheOperatorsWord(t *testing.T) {
+	for _, rule := range []struct {
+		name   string
+		found  api.TakeoverAnswer
+		args   []string
+		code   int
+		asked  bool // the cluster was asked to do it
+		output string
+	}{
+		{"it is this cluster's", api.TakeoverAnswer{Repository: "main", Own: true}, nil, exitDone, false, "belongs to this cluster already"},
+		{"nobody can be asked", api.TakeoverAnswer{Repository: "main", ClusterID: "x"}, nil, exitError, false, "--auto-approve"},
+		{"with the word", api.TakeoverAnswer{Repository: "main", ClusterID: "x"}, []string{"--auto-approve"}, exitDone, true, "belongs to this cluster now"},
+	} {
+		t.Run(rule.name, func(t *testing.T) {
+			f := newFake(t)
+			f.always("POST /backup/takeover", rule.found)
+			got := operator{cluster: f}.run(context.Background(), append([]string{"backup", "takeover"}, rule.args...)...)
+			if got.code != rule.code || !strings.Contains(got.stdout+got.stderr, rule.output) {
+				t.Errorf("exit code %d\n%s%s", got.code, got.stdout, got.stderr)
+			}
+			var sent api.TakeoverRequest
+			f.sent("POST /backup/takeover", &sent)
+			if sent.DryRun == rule.asked {
+				t.Errorf("sent %+v", sent)
+			}
+		})
 	}
 }

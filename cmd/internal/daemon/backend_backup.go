@@ -15,7 +15,7 @@ import (
 	"github.com/ramhq/ram/spec"
 )
 
-func (l *life) depot() depot { return depot{l.machine.Record} }
+func (l *life) depot() depot { return depot{l.machine.Record, l.dataDir} }
 
 // Backups is api.Backend's. Every repository of the spec is read when none is named.
 func (b backend) Backups(ctx context.Context, name string) ([]api.BackupInfo, error) {
@@ -186,7 +186,7 @@ func plannedBackup(rec *reconcile.Record, r api.BackupRequest) (job reconcile.Jo
 		return job, from, err
 	}
 	job.Repository, job.Name, from = first(job.Repository, block.Repository), first(job.Name, block.Name), first(from, block.From)
-	found, err := depot{func() *reconcile.Record { return rec }}.find(job.Repository)
+	found, err := depot{record: func() *reconcile.Record { return rec }}.find(job.Repository)
 	if err != nil {
 		return job, from, api.Errorf(http.StatusBadRequest, "%s", err)
 	}

@@ -2,12 +2,14 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
 
 	"github.com/ramhq/ram/cmd/internal/api"
 	"github.com/ramhq/ram/pg"
+	"github.com/ramhq/ram/pg/backup"
 	"github.com/ramhq/ram/reconcile"
 )
 
@@ -48,6 +50,10 @@ func (b backend) Restore(ctx context.Context, r api.RestoreRequest) (api.Restore
 			return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "no restore point %q was written by ramctrl backup point: for one that was written in SQL give its LSN (--to-lsn)", r.Target.Point)
 		}
 		known = reconcile.RestoreTarget{LSN: point.LSN}
+	}
+	if b, behind := rec.LeftBehind(r.Target.Time); behind {
+		return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "%s cannot be reached any more: the restore at %s went back to %s, and left behind what was written in between",
+			r.Target, b.Restored.Format(time.RFC3339), b.Time.UTC().Format(time.RFC3339))
 	}
 	entry, err := choose(entries, r.Backup, known)
 	if err != nil {
@@ -142,4 +148,40 @@ func restoreSteps(rec *reconcile.Record, r reconcile.Restoration) []string {
 		}
 	}
 	return steps
+}
+
+// TakeOver is api.Backend's.
+func (b backend) TakeOver(ctx context.Context, r api.TakeoverRequest) (api.TakeoverAnswer, error) {
+	var answer api.TakeoverAnswer
+	l, err := b.now()
+	if err != nil {
+		return answer, err
+	}
+	repository, err := l.openRepository(ctx, r.Repository)
+	if err != nil {
+		return answer, err
+	}
+	defer repository.Close()
+	found, err := l.depot().find(r.Repository)
+	if err != nil {
+		return answer, err
+	}
+	own := l.depot().owner()
+	owner, err := repository.Owner(ctx)
+	switch {
+	case errors.Is(err, backup.ErrNotFound) && r.DryRun:
+		return api.TakeoverAnswer{Repository: found.Name}, nil
+	case errors.Is(err, backup.ErrNotFound):
+		return api.TakeoverAnswer{Repository: found.Name}, repository.Claim(ctx, own)
+	case err != nil:
+		return answer, api.Errorf(http.StatusServiceUnavailable, "%s", err)
+	}
+	answer = api.TakeoverAnswer{Repository: found.Name, Cluster: owner.Cluster, ClusterID: owner.ClusterID, Since: owner.At, Own: owner.ClusterID == own.ClusterID}
+	if owner.SystemID != own.SystemID {
+		return answer, api.Errorf(http.StatusConflict, "repository %s is of another PostgreSQL cluster (system identifier %s, this cluster has %s): give this cluster a URL of its own", found.Name, owner.SystemID, own.SystemID)
+	}
+	if r.DryRun || answer.Own {
+		return answer, nil
+	}
+	return answer, repository.TakeOver(ctx, own)
 }

@@ -2,10 +2,15 @@ package daemon
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/google/renameio/v2"
 
 	"github.com/ramhq/ram/pg/backup"
 	"github.com/ramhq/ram/reconcile"
@@ -15,6 +20,9 @@ import (
 // depot opens the repositories of the spec in force.
 type depot struct {
 	record func() *reconcile.Record
+	// notes is a directory of this host in which it is noted which repositories the
+	// cluster has written to.
+	notes string
 }
 
 // find is a repository's block; the only one when name is empty.
@@ -56,7 +64,9 @@ func (d depot) open(ctx context.Context, name string) (*backup.Repository, error
 	return repository, nil
 }
 
-// own is a repository for writing: one that nobody has, or that is this cluster's.
+// own is a repository for writing: one that nobody has, or that is this cluster's. One
+// that has been written to is never begun anew: a directory that is empty then is one
+// whose file system is not mounted.
 func (d depot) own(ctx context.Context, name string) (*backup.Repository, error) {
 	owner := d.owner()
 	if owner.SystemID == 0 {
@@ -66,23 +76,34 @@ func (d depot) own(ctx context.Context, name string) (*backup.Repository, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := d.claim(ctx, repository, name, owner); err != nil {
+	if err := d.claim(ctx, name, repository, owner); err != nil {
 		repository.Close()
 		return nil, err
 	}
 	return repository, nil
 }
 
-// claim makes a repository the cluster's. One that has held backups of it is never
-// claimed again: an empty place, such as a file system that is not mounted, would take
-// WAL that is missing later where the backups are.
-func (d depot) claim(ctx context.Context, repository *backup.Repository, name string, owner backup.Owner) error {
-	if r, err := d.find(name); err == nil && len(d.record().Catalogs[r.Name].Backups) > 0 {
-		if _, err := repository.Owner(ctx); errors.Is(err, backup.ErrNotFound) {
-			return fmt.Errorf("repository %s is not where backups of this cluster were made, since ram.json is missing: see to it that its file system is mounted, or write a new url in the spec to begin anew: %w", r.Name, err)
-		}
+func (d depot) claim(ctx context.Context, name string, repository *backup.Repository, owner backup.Owner) error {
+	block, err := d.find(name)
+	if err != nil {
+		return err
 	}
-	return repository.Claim(ctx, owner)
+	note := filepath.Join(d.notes, fmt.Sprintf("claimed-%x", sha256.Sum256([]byte(block.URL)))[:24])
+	noted, err := os.ReadFile(note)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	written := string(noted) == owner.ClusterID || len(d.record().Catalogs[block.Name].Backups) > 0
+	if _, err := repository.Owner(ctx); written && errors.Is(err, backup.ErrNotFound) {
+		return fmt.Errorf("repository %s (%s) was this cluster's and is empty: is its file system mounted? If it was emptied on purpose: ramctrl backup takeover", block.Name, block.URL)
+	}
+	if err := repository.Claim(ctx, owner); err != nil {
+		return err
+	}
+	if string(noted) == owner.ClusterID {
+		return nil
+	}
+	return renameio.WriteFile(note, []byte(owner.ClusterID), 0o600)
 }
 
 func (d depot) owner() backup.Owner {

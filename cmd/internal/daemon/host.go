@@ -86,7 +86,7 @@ func newHost(d *Daemon, record func() *reconcile.Record, secrets func() (reconci
 	return &host{
 		cluster: d.start.spec.Name, name: d.start.node.Name, dataDir: d.dataDir, guard: d.opts.GuardCommand, watchdog: d.opts.Watchdog, secrets: secrets,
 		log:    d.log.With().Str("part", "postgres").Logger(),
-		depot:  depot{record},
+		depot:  depot{record, d.dataDir},
 		exited: make(chan struct{}, 1), closed: make(chan struct{}),
 		fallback: func() reconcile.Server {
 			// The spec in force may have been corrected since the start.

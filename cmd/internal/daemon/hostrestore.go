@@ -64,28 +64,7 @@ func (h *host) restore(ctx context.Context, inst *instance.Instance, a reconcile
 	}
 	h.log.Info().Str("backup", entry.ID).Stringer("lsn", recovered.LSN).Uint32("timeline", uint32(recovered.Timeline)).
 		Time("last_commit", recovered.Time).Msg("restored")
-	if a.SystemID != 0 {
-		return nil
-	}
-	// A cluster that begins with the data of this repository goes on in it, if its spec
-	// archives or backs up to it.
-	return h.takeOver(ctx, repository, a.Restore.Repository, entry)
-}
-
-// takeOver makes this cluster the owner of the repository that it begins from, when its
-// spec says that it is to write there.
-func (h *host) takeOver(ctx context.Context, repository *backup.Repository, name string, entry backup.Entry) error {
-	c := h.depot.record().Spec
-	writes := c.Archive != nil && c.Archive.Repository == name
-	for _, b := range c.Backups {
-		writes = writes || b.Repository == name
-	}
-	if !writes {
-		return nil
-	}
-	owner := h.depot.owner()
-	owner.SystemID = entry.SystemID
-	return repository.TakeOver(ctx, owner)
+	return nil
 }
 
 // recoveryTarget is the target, and the least position that is to be reached, on the latest timeline that descends from the backup's.

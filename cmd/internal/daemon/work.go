@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ramhq/ram/pg"
@@ -210,7 +211,7 @@ func (w worker) prune(ctx context.Context, job reconcile.Job, progress func(stri
 		return result, err
 	}
 	result.Segments = expired.Objects
-	result.Text = fmt.Sprintf("%d backups and %d files of WAL that only they needed", len(result.Deleted), expired.Objects)
+	result.Text = fmt.Sprintf("%s, and %d files of WAL that only they needed", strings.Join(result.Deleted, ", "), expired.Objects)
 	result.Catalog, err = catalogOf(ctx, repository)
 	return result, err
 }
