@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/ramhq/ram/reconcile"
 )
@@ -15,9 +16,9 @@ type FailoverRequest struct {
 	To string `json:"to,omitempty"`
 	// AcceptLoss is the operator's word that acknowledged writes may be lost.
 	AcceptLoss bool `json:"accept_data_loss,omitempty"`
-	// At is when a switchover is to begin. This version refuses it.
-	At string `json:"at,omitempty"`
-	By string `json:"by,omitempty"`
+	// At is when a switchover is to begin; zero for now.
+	At time.Time `json:"at,omitzero"`
+	By string    `json:"by,omitempty"`
 	// Term is that of the preflight that was shown; the request is refused when it
 	// is over. Nil goes ahead whatever the term is now.
 	Term *uint64 `json:"term,omitempty"`
@@ -25,7 +26,7 @@ type FailoverRequest struct {
 
 // FailoverAnswer says what was begun.
 type FailoverAnswer struct {
-	// Term is the one that is open now.
+	// Term is the one that is open now, or the present one when it begins later.
 	Term    uint64 `json:"term"`
 	Deposed string `json:"deposed"`
 	// Target is the node that is to be the primary, as far as can be told.
@@ -33,6 +34,18 @@ type FailoverAnswer struct {
 	// Event is the sequence number of the latest event once the term was open.
 	Event     uint64                `json:"event"`
 	Preflight reconcile.Preflighted `json:"preflight"`
+	// Planned is the switchover that begins later; nil for one that has begun.
+	Planned *reconcile.PlannedSwitchover `json:"planned_switchover,omitempty"`
+}
+
+// CancelSwitchoverRequest cancels the switchover that is planned.
+type CancelSwitchoverRequest struct {
+	By string `json:"by,omitempty"`
+}
+
+// CancelSwitchoverAnswer is what was cancelled.
+type CancelSwitchoverAnswer struct {
+	Planned reconcile.PlannedSwitchover `json:"planned_switchover"`
 }
 
 // VerdictAnswer is a choice of a primary, and the event that tells why its term was
@@ -54,20 +67,43 @@ func (s *Server) preflight(r *http.Request) (any, error) {
 		}
 		request.AcceptLoss = accept
 	}
+	if text := r.URL.Query().Get("at"); text != "" {
+		at, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			return nil, Errorf(http.StatusBadRequest, "at: write a time as in RFC 3339, such as 2026-01-31T03:00:00Z, not %q", text)
+		}
+		request.At = at
+	}
 	cause := reconcile.OpenReason(r.PathValue("cause"))
 	if cause != reconcile.OpenFailover && cause != reconcile.OpenSwitchover {
 		return nil, Errorf(http.StatusNotFound, "there is a preflight of failover and of switchover, not of %q", cause)
+	}
+	if err := request.check(cause); err != nil {
+		return nil, err
 	}
 	return s.Backend.Preflight(r.Context(), cause, request)
 }
 
 func (s *Server) failover(cause reconcile.OpenReason) answerer {
 	return body(func(ctx context.Context, r FailoverRequest) (FailoverAnswer, error) {
-		if r.At != "" {
-			return FailoverAnswer{}, Errorf(http.StatusNotImplemented, "a switchover at a given time is not built yet in this version of ram: ask for it when it is time, and leave at out")
+		if err := r.check(cause); err != nil {
+			return FailoverAnswer{}, err
 		}
 		return s.Backend.Failover(ctx, cause, r)
 	})
+}
+
+// check refuses what only a switchover that begins now, or one that does not, can have.
+func (r FailoverRequest) check(cause reconcile.OpenReason) error {
+	switch {
+	case r.At.IsZero():
+		return nil
+	case cause != reconcile.OpenSwitchover:
+		return Errorf(http.StatusBadRequest, "only a switchover can be planned for a time: leave at out")
+	case r.AcceptLoss:
+		return Errorf(http.StatusBadRequest, "a switchover loses nothing: leave accept_data_loss out")
+	}
+	return nil
 }
 
 func (s *Server) verdict(r *http.Request) (any, error) {
@@ -87,12 +123,20 @@ func (c *Client) Preflight(ctx context.Context, cause reconcile.OpenReason, requ
 	query := url.Values{}
 	query.Set("to", request.To)
 	query.Set("accept_data_loss", strconv.FormatBool(request.AcceptLoss))
+	if !request.At.IsZero() {
+		query.Set("at", request.At.UTC().Format(time.RFC3339))
+	}
 	return get[reconcile.Preflighted](ctx, c, "/preflight/"+string(cause)+"?"+query.Encode())
 }
 
 // Failover begins a failover, or a switchover.
 func (c *Client) Failover(ctx context.Context, cause reconcile.OpenReason, request FailoverRequest) (FailoverAnswer, error) {
 	return post[FailoverAnswer](ctx, c, "/"+string(cause), request)
+}
+
+// CancelSwitchover cancels the planned switchover.
+func (c *Client) CancelSwitchover(ctx context.Context, request CancelSwitchoverRequest) (CancelSwitchoverAnswer, error) {
+	return post[CancelSwitchoverAnswer](ctx, c, "/switchover/cancel", request)
 }
 
 // Verdict is the choice of a primary that an event tells of; event zero is the

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
@@ -24,7 +25,7 @@ type recorder struct {
 
 func (r *recorder) Preflight(_ context.Context, cause reconcile.OpenReason, f FailoverRequest) (reconcile.Preflighted, error) {
 	r.asked = append(r.asked, fmt.Sprintf("preflight %s %s %t", cause, f.To, f.AcceptLoss))
-	return reconcile.Preflighted{Cause: cause, Term: 4, To: "b"}, nil
+	return reconcile.Preflighted{Cause: cause, Term: 4, To: "b", At: f.At}, nil
 }
 
 func (r *recorder) Failover(_ context.Context, cause reconcile.OpenReason, f FailoverRequest) (FailoverAnswer, error) {
@@ -33,6 +34,11 @@ func (r *recorder) Failover(_ context.Context, cause reconcile.OpenReason, f Fai
 		return FailoverAnswer{}, Errorf(http.StatusConflict, "term %d is over", *f.Term)
 	}
 	return FailoverAnswer{Term: 5, Deposed: "a", Target: "b", Event: 40}, nil
+}
+
+func (r *recorder) CancelSwitchover(_ context.Context, c CancelSwitchoverRequest) (CancelSwitchoverAnswer, error) {
+	r.asked = append(r.asked, "cancel "+c.By)
+	return CancelSwitchoverAnswer{Planned: reconcile.PlannedSwitchover{By: "bob"}}, nil
 }
 
 func (r *recorder) Verdict(_ context.Context, event uint64) (VerdictAnswer, error) {
@@ -67,17 +73,24 @@ func TestFailoverOverTheNetwork(t *testing.T) {
 	if err != nil || answer.Term != 5 || answer.Event != 40 {
 		t.Errorf("%+v, %v", answer, err)
 	}
+	at := time.Date(2026, 1, 31, 3, 0, 0, 0, time.UTC)
+	if p, err := client.Preflight(ctx, reconcile.OpenSwitchover, FailoverRequest{At: at}); err != nil || !p.At.Equal(at) {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if c, err := client.CancelSwitchover(ctx, CancelSwitchoverRequest{By: "ann"}); err != nil || c.Planned.By != "bob" {
+		t.Errorf("%+v, %v", c, err)
+	}
 	if v, err := client.Verdict(ctx, 0); err != nil || v.Event != 41 || v.Opened == nil || v.Opened.Seq != 40 {
 		t.Errorf("%+v, %v", v, err)
 	}
 	if _, err := client.Verdict(ctx, 41); err != nil {
 		t.Error(err)
 	}
-	want := []string{"preflight failover b true", "switchover b false ann", "verdict 0", "verdict 41"}
+	want := []string{"preflight failover b true", "switchover b false ann", "preflight switchover  false", "cancel ann", "verdict 0", "verdict 41"}
 	if diff := cmp.Diff(want, r.asked); diff != "" {
 		t.Error(diff)
 	}
-	if len(r.audit) != 1 || r.audit[0].Path != Prefix+"/switchover" || r.audit[0].Status != http.StatusOK {
+	if len(r.audit) != 2 || r.audit[1].Path != Prefix+"/switchover/cancel" || r.audit[0].Path != Prefix+"/switchover" || r.audit[0].Status != http.StatusOK {
 		t.Errorf("audited: %+v", r.audit)
 	}
 }
@@ -89,7 +102,10 @@ func TestFailoverRequestsThatAreRefused(t *testing.T) {
 		says                     string
 		asked                    int
 	}{
-		{"a time, which is not built yet", "POST", "/switchover", `{"at":"03:00"}`, http.StatusNotImplemented, "not built yet", 0},
+		{"a time that is not in RFC 3339", "POST", "/switchover", `{"at":"03:00"}`, http.StatusBadRequest, "parsing time", 0},
+		{"a time of a preflight that is not in RFC 3339", "GET", "/preflight/switchover?at=03:00", "", http.StatusBadRequest, "RFC 3339", 0},
+		{"a failover at a time", "POST", "/failover", `{"at":"2026-01-31T03:00:00Z"}`, http.StatusBadRequest, "only a switchover", 0},
+		{"a loss at a time", "POST", "/switchover", `{"at":"2026-01-31T03:00:00Z","accept_data_loss":true}`, http.StatusBadRequest, "loses nothing", 0},
 		{"a field that nobody knows", "POST", "/failover", `{"tp":"b"}`, http.StatusBadRequest, "unknown field", 0},
 		{"a term that is over", "POST", "/failover", `{"term":3}`, http.StatusConflict, "term 3 is over", 1},
 		{"a preflight of something else", "GET", "/preflight/restart", "", http.StatusNotFound, `not of "restart"`, 0},
@@ -122,7 +138,7 @@ func TestFailoverRequestsThatAreRefused(t *testing.T) {
 
 func TestNobodyFailsOverWithoutAToken(t *testing.T) {
 	r, s, _ := serve(t)
-	for _, call := range []string{"POST /failover", "POST /switchover", "GET /preflight/failover", "GET /verdicts/latest"} {
+	for _, call := range []string{"POST /failover", "POST /switchover", "POST /switchover/cancel", "GET /preflight/failover", "GET /verdicts/latest"} {
 		method, path, _ := strings.Cut(call, " ")
 		request, err := http.NewRequestWithContext(t.Context(), method, s.URL+Prefix+path, strings.NewReader("{}"))
 		if err != nil {

@@ -38,6 +38,7 @@ type Backend interface {
 	// latest choice of a primary, or the one that is being made.
 	Preflight(ctx context.Context, cause reconcile.OpenReason, r FailoverRequest) (reconcile.Preflighted, error)
 	Failover(ctx context.Context, cause reconcile.OpenReason, r FailoverRequest) (FailoverAnswer, error)
+	CancelSwitchover(ctx context.Context, r CancelSwitchoverRequest) (CancelSwitchoverAnswer, error)
 	Verdict(ctx context.Context, event uint64) (VerdictAnswer, error)
 
 	Backups(ctx context.Context, repository string) ([]BackupInfo, error)
@@ -153,6 +154,7 @@ func (s *Server) Handler() http.Handler {
 	for _, cause := range []reconcile.OpenReason{reconcile.OpenFailover, reconcile.OpenSwitchover} {
 		leader("POST /"+string(cause), s.failover(cause))
 	}
+	leader("POST /switchover/cancel", body(b.CancelSwitchover))
 	local("GET /info", read(b.Info))
 	local("POST /stop", body(func(ctx context.Context, r StopRequest) (struct{}, error) {
 		return struct{}{}, b.Stop(ctx, r)

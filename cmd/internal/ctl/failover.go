@@ -2,9 +2,9 @@ package ctl
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,6 +19,9 @@ type failoverFlags struct {
 	to         string
 	acceptLoss bool
 	at         string
+	cancel     bool
+	// when is what at says; zero for now.
+	when time.Time
 }
 
 func (f *failoverFlags) add(cmd *cobra.Command) {
@@ -75,18 +78,36 @@ old primary is started again.
 What would happen is shown first, and what speaks against it: a standby that is far
 behind or does not stream, a primary that does not answer, too few standbys.
 
+--at plans it for later, for a week ahead at most: 15:04 is the next time that the
+clock here shows that. The cluster looks at everything again then, whoever leads it,
+and begins the switchover, or drops it with an event that says why; it does not try
+again. Without --to it is dropped when there is another primary by then. What is
+planned is in ramctrl status; another --at replaces it, and --cancel cancels it.
+
 Ctrl-C only stops the showing: the cluster goes on. Without a terminal to ask at,
 nothing is changed unless --auto-approve is given. Exit code 1 also means that
 another node became the primary than the one of --to, or the old one again.`,
 		Example: `  ramctrl switchover
-  ramctrl switchover --to b --auto-approve`,
+  ramctrl switchover --to b --auto-approve
+  ramctrl switchover --to b --at 03:00
+  ramctrl switchover --cancel`,
 		Args: cobra.NoArgs,
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&f.at, "at", "", "begin at this `TIME` (not built yet)")
+	cmd.Flags().StringVar(&f.at, "at", "", "begin at this `TIME`, such as 03:00 or 2026-01-31T03:00:00Z (default: now)")
+	cmd.Flags().BoolVar(&f.cancel, "cancel", false, "cancel the switchover that is planned")
+	for _, other := range []string{"at", "to", "auto-approve", "detach", "timeout"} {
+		cmd.MarkFlagsMutuallyExclusive("cancel", other)
+	}
 	cmd.RunE = a.do(func(ctx context.Context, _ *cobra.Command, _ []string) error {
+		if f.cancel {
+			return a.cancelSwitchover(ctx)
+		}
 		if f.at != "" {
-			return errors.New("--at is not built yet in this version of ram, nothing was changed: run ramctrl switchover when it is time")
+			var err error
+			if f.when, err = a.moment(f.at, time.Now()); err != nil {
+				return err
+			}
 		}
 		return a.changePrimary(ctx, reconcile.OpenSwitchover, f)
 	})
@@ -99,7 +120,7 @@ func (a *app) changePrimary(ctx context.Context, cause reconcile.OpenReason, f f
 	if err != nil {
 		return err
 	}
-	request := api.FailoverRequest{To: f.to, AcceptLoss: f.acceptLoss, By: a.sys.User}
+	request := api.FailoverRequest{To: f.to, AcceptLoss: f.acceptLoss, At: f.when, By: a.sys.User}
 	p, err := client.Preflight(ctx, cause, request)
 	if err != nil {
 		return err
@@ -115,15 +136,20 @@ func (a *app) changePrimary(ctx context.Context, cause reconcile.OpenReason, f f
 		}
 		return fmt.Errorf("the %s is refused, nothing was changed: see above", cause)
 	}
-	if err := a.confirm(ctx, failoverQuestion(p), f.autoApprove); err != nil {
+	if err := a.confirm(ctx, a.failoverQuestion(p), f.autoApprove); err != nil {
 		return err
 	}
-	request.Term = &p.Term
+	if f.when.IsZero() {
+		request.Term = &p.Term // what was shown is about it
+	}
 	answer, err := client.Failover(ctx, cause, request)
 	if err != nil {
 		return err
 	}
 	result.Term, result.Deposed = answer.Term, answer.Deposed
+	if answer.Planned != nil {
+		return a.planned(answer, result)
+	}
 	if f.detach {
 		a.say("Term %d is open. Follow it with: %s", answer.Term, followFailover)
 		result.Outcome = outcomeDetached
@@ -136,7 +162,10 @@ func (a *app) changePrimary(ctx context.Context, cause reconcile.OpenReason, f f
 // followFailover is how to see how a failover goes on that is not followed any more.
 const followFailover = "ramctrl status --watch"
 
-func failoverQuestion(p reconcile.Preflighted) string {
+func (a *app) failoverQuestion(p reconcile.Preflighted) string {
+	if !p.At.IsZero() {
+		return fmt.Sprintf("\nPlan it for %s, which is in %s?", a.style().Moment(p.At), render.Elapsed(time.Until(p.At)))
+	}
 	if p.Loss != nil {
 		return fmt.Sprintf("\nMake node %s the primary, and lose what is said above?", p.To)
 	}
@@ -167,6 +196,8 @@ type failoverResult struct {
 	ElapsedMS int64                  `json:"elapsed_ms,omitempty"`
 	Phases    []phaseResult          `json:"phases,omitempty"`
 	Preflight *reconcile.Preflighted `json:"preflight,omitempty"`
+	// Planned is the switchover that begins later, or that was cancelled.
+	Planned *reconcile.PlannedSwitchover `json:"planned_switchover,omitempty"`
 }
 
 // phaseResult is one phase. DoneMS counts from the beginning of the first, and is zero

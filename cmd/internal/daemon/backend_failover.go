@@ -25,11 +25,14 @@ func (l *life) preflight(rec *reconcile.Record, cause reconcile.OpenReason, r ap
 	if !l.leader.Informed() {
 		return reconcile.Preflighted{}, api.Errorf(http.StatusServiceUnavailable, "the leader was elected just now and has not heard of every node yet: try again in a few seconds")
 	}
+	if !r.At.IsZero() {
+		return reconcile.PreflightAt(rec, l.leader.Observed(), r.To, r.At, time.Now()), nil
+	}
 	return reconcile.Preflight(rec, l.leader.Observed(), cause, r.To, r.AcceptLoss), nil
 }
 
-// Failover is api.Backend's. It opens a term when nothing speaks against it; the
-// leader's loop does the rest.
+// Failover is api.Backend's. It opens a term when nothing speaks against it, or plans
+// the switchover; the leader's loop does the rest.
 func (b backend) Failover(ctx context.Context, cause reconcile.OpenReason, r api.FailoverRequest) (api.FailoverAnswer, error) {
 	l, err := b.now()
 	if err != nil {
@@ -46,6 +49,9 @@ func (b backend) Failover(ctx context.Context, cause reconcile.OpenReason, r api
 	if p.Refused() {
 		return api.FailoverAnswer{}, api.Errorf(http.StatusConflict, "%s", strings.Join(p.Refusals, "; "))
 	}
+	if !r.At.IsZero() {
+		return l.planSwitchover(ctx, rec, r, p)
+	}
 	open := reconcile.OpenFor(rec, l.leader.Observed(), cause, r.To, r.AcceptLoss)
 	after, err := l.ledger().propose(ctx, reconcile.Command{At: time.Now().UTC(), By: r.By, Open: open})
 	if err != nil {
@@ -56,6 +62,30 @@ func (b backend) Failover(ctx context.Context, cause reconcile.OpenReason, r api
 		push(a.Node, a.Assignment)
 	}
 	return api.FailoverAnswer{Term: after.Term, Deposed: open.Opening.Deposed, Target: p.To, Event: after.LastEvent, Preflight: p}, nil
+}
+
+func (l *life) planSwitchover(ctx context.Context, rec *reconcile.Record, r api.FailoverRequest, p reconcile.Preflighted) (api.FailoverAnswer, error) {
+	after, err := l.ledger().propose(ctx, reconcile.Command{At: time.Now().UTC(), By: r.By, Planned: rec.Replace(r.To, r.At)})
+	if err != nil {
+		return api.FailoverAnswer{}, err
+	}
+	return api.FailoverAnswer{Term: after.Term, Deposed: after.Primary, Target: p.To, Event: after.LastEvent, Preflight: p, Planned: after.Planned}, nil
+}
+
+// CancelSwitchover is api.Backend's.
+func (b backend) CancelSwitchover(ctx context.Context, r api.CancelSwitchoverRequest) (api.CancelSwitchoverAnswer, error) {
+	l, err := b.now()
+	if err != nil {
+		return api.CancelSwitchoverAnswer{}, err
+	}
+	planned := l.machine.Record().Planned
+	if planned == nil {
+		return api.CancelSwitchoverAnswer{}, api.Errorf(http.StatusConflict, "no switchover is planned, nothing was changed: see ramctrl events")
+	}
+	if _, err := l.ledger().propose(ctx, reconcile.Command{At: time.Now().UTC(), By: r.By, Planned: planned.Forget("")}); err != nil {
+		return api.CancelSwitchoverAnswer{}, err
+	}
+	return api.CancelSwitchoverAnswer{Planned: *planned}, nil
 }
 
 // Verdict is api.Backend's.

@@ -8,8 +8,12 @@ import (
 	"github.com/ramhq/ram/reconcile"
 )
 
-// statusOpening tells of a term without a primary, above the nodes.
+// statusOpening tells of a term without a primary, and of a switchover that is planned,
+// above the nodes.
 func statusOpening(out *strings.Builder, s reconcile.Status, style Style) {
+	if p := s.Planned; p != nil {
+		fmt.Fprintf(out, "  planned: %s\n\n", Planned(*p, style))
+	}
 	o := s.Opening
 	if o == nil {
 		return

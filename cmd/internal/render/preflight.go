@@ -41,6 +41,9 @@ func preflightHeading(out *strings.Builder, p reconcile.Preflighted, style Style
 	if p.To != "" && !p.Refused() {
 		what += " -> " + p.To
 	}
+	if !p.At.IsZero() {
+		what = fmt.Sprintf("to begin at %s; as it is now: %s", style.Moment(p.At), what)
+	}
 	fmt.Fprintf(out, "%s: %s\n", style.Bold(name), what)
 }
 

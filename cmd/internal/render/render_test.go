@@ -33,6 +33,27 @@ func TestElapsed(t *testing.T) {
 	}
 }
 
+func TestStatusShowsAPlannedSwitchover(t *testing.T) {
+	s := reconcile.Status{
+		Cluster: "demo", Revision: 3, Converged: true, Primary: "a", Term: 2, Timeline: 2,
+		Raft:    reconcile.RaftStatus{Leader: "b", Voters: []string{"a", "b", "c"}, HasQuorum: true},
+		Planned: &reconcile.PlannedSwitchover{To: "b", At: time.Date(2026, 1, 31, 2, 0, 0, 0, time.UTC), By: "ann@desk"},
+	}
+	want := `Cluster demo  converged
+  primary a (term 2, timeline 2)   raft leader b, 3 voters, quorum   revision 3
+
+  planned: a switchover to b at 2026-01-31 02:00:00 UTC, which is 2026-01-31 03:00:00 CET by this clock, by ann@desk
+
+`
+	var out bytes.Buffer
+	if err := Status(&out, s, Style{Zone: time.FixedZone("CET", 3600)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); !strings.HasPrefix(got, want) {
+		t.Error(cmp.Diff(want, got))
+	}
+}
+
 func TestStatusSaysWhatAsksForAttention(t *testing.T) {
 	s := reconcile.Status{
 		Cluster: "demo", Revision: 3, Run: 7,
