@@ -150,6 +150,9 @@ type Pulse struct {
 	LSN pg.LSN `json:"lsn,omitempty"`
 	// Open is how long this leader has known that the record's term is open.
 	Open time.Duration `json:"open_ns,omitempty"`
+	// Asked is how long this leader has known that the members are asked for promises:
+	// as Open, but for the time in which an old primary shut down in order.
+	Asked time.Duration `json:"asked_ns,omitempty"`
 	// Barred is how long a majority of the voters is known to confirm no lease of an
 	// earlier term; zero while there is none.
 	Barred time.Duration `json:"barred_ns,omitempty"`

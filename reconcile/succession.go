@@ -232,7 +232,7 @@ func FailoverInputOf(rec *Record, obs Observed) FailoverInput {
 	in := FailoverInput{
 		Format: FailoverFormat, Term: rec.Term, Cause: o.Cause, Target: o.Target, AcceptLoss: o.AcceptLoss,
 		Mode: rec.Spec.Replication.Mode, WhenShort: rec.Spec.Replication.WhenShort, MaxLag: pg.Bytes(rec.Spec.Replication.MaxLag),
-		Sets: rec.Sync.present(), Former: rec.Sync.Former, Waited: obs.Pulse.Open, Patience: promisePatience,
+		Sets: rec.Sync.present(), Former: rec.Sync.Former, Waited: obs.Pulse.Asked, Patience: promisePatience,
 	}
 	in.Deposed = deposedOf(rec, obs)
 	for _, n := range byID(rec.Spec.Nodes) {

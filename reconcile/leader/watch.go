@@ -34,6 +34,7 @@ type watch struct {
 	answered time.Time // when a node last had an answer from the primary's server
 	term     uint64    // of the opening that is known
 	opened   time.Time // when it was first seen
+	asks     time.Time // when promises were first seen to be asked for; zero before
 	barring  bool
 	tried    time.Time // when they were told last
 	barred   time.Time // when a majority had been told of it; zero before
@@ -61,9 +62,15 @@ func (w *watch) pulse(rec *reconcile.Record, now time.Time) reconcile.Pulse {
 		return p
 	}
 	if w.term != rec.Term {
-		w.term, w.opened, w.barred, w.told = rec.Term, now, time.Time{}, map[string]bool{}
+		w.term, w.opened, w.asks, w.barred, w.told = rec.Term, now, time.Time{}, time.Time{}, map[string]bool{}
 	}
 	p.Open = now.Sub(w.opened)
+	if w.asks.IsZero() && !rec.Opening.Stopping {
+		w.asks = now
+	}
+	if !w.asks.IsZero() {
+		p.Asked = now.Sub(w.asks)
+	}
 	if !w.barred.IsZero() {
 		p.Barred = now.Sub(w.barred)
 	}

@@ -258,7 +258,7 @@ func (w *World) pulse() reconcile.Pulse {
 	}
 	if w.Record.Opening != nil {
 		p.Open = time.Duration(w.now-max(w.opened, w.since)) * tick
-		p.Barred = p.Open
+		p.Asked, p.Barred = p.Open, p.Open
 	}
 	return p
 }

@@ -20,6 +20,7 @@ type leadership struct {
 	// opened is since when it knows that a term is open; barred are the voters that
 	// refuse terms below barring, since when.
 	opened  time.Duration
+	asks    time.Duration // since when promises are asked for
 	term    uint64
 	barring uint64
 	barred  map[string]time.Duration
@@ -82,9 +83,12 @@ func (h *host) pulse() reconcile.Pulse {
 		return p
 	}
 	if l.term != rec.Term {
-		l.term, l.opened = rec.Term, h.clock()
+		l.term, l.opened, l.asks = rec.Term, h.clock(), h.clock()
 	}
-	p.Open = h.clock() - l.opened
+	if rec.Opening.Stopping {
+		l.asks = h.clock()
+	}
+	p.Open, p.Asked = h.clock()-l.opened, h.clock()-l.asks
 	if l.barring != rec.Term {
 		return p
 	}
