@@ -246,7 +246,7 @@ func (d *differ) ahead(node string) bool {
 		return false
 	}
 	// Where an earlier timeline of several ended is not known here: a rewind finds out.
-	unknown := s.Timeline+1 < up.Timeline && settled(view, issued) && view.Report.Serial == issued.Serial
+	unknown := s.Timeline+1 < up.Timeline && settled(view, issued) && view.Report.Serial == issued.Serial && !d.catchesUp(view)
 	return s.LSN > up.TimelineBegan || unknown
 }
 

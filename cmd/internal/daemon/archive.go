@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +30,10 @@ type archive struct {
 	gate     wal.Gate
 	// fetched is when a file last came from the repository, in nanoseconds since 1970.
 	fetched atomic.Int64
+	// rewinding is set while pg_rewind is what asks for WAL; lineages are wal.Lineage by
+	// pg.Timeline.
+	rewinding atomic.Bool
+	lineages  sync.Map
 }
 
 // Names in the directory that PostgreSQL's user may enter.
@@ -116,10 +122,53 @@ func (a *archive) untilChanged(ctx context.Context) error {
 
 func (a *archive) fetch(ctx context.Context, name string) (*os.File, error) {
 	file, err := a.fetcher.Open(ctx, name)
-	if err == nil {
-		a.fetched.Store(time.Now().UnixNano())
+	if err != nil {
+		return nil, err
 	}
-	return file, err
+	if a.strays(ctx, name, file) {
+		file.Close()
+		return nil, fmt.Errorf("%w: the cluster's timeline has left what %s holds", wal.ErrNotFound, name)
+	}
+	a.fetched.Store(time.Now().UnixNano())
+	return file, nil
+}
+
+// strays reports whether a segment would lead a standby away from the primary. It learns
+// of the primary's timeline when it connects, which may be later than it asks the
+// repository. A rewind reads what was left on purpose.
+func (a *archive) strays(ctx context.Context, name string, file *os.File) bool {
+	info, err := file.Stat()
+	if err != nil || a.rewinding.Load() {
+		return false
+	}
+	for t := a.depot.record().Timeline; t > 1; t-- {
+		if lineage, known := a.lineageOf(ctx, t); known {
+			return lineage.Strays(name, info.Size())
+		}
+	}
+	return false
+}
+
+// lineageOf is what the repository knows of a timeline's descent. A history never changes.
+func (a *archive) lineageOf(ctx context.Context, t pg.Timeline) (wal.Lineage, bool) {
+	if lineage, ok := a.lineages.Load(t); ok {
+		return lineage.(wal.Lineage), true
+	}
+	file, err := a.fetcher.Open(ctx, fmt.Sprintf("%08X.history", uint32(t)))
+	if err != nil {
+		return wal.Lineage{}, false
+	}
+	defer file.Close()
+	text, err := io.ReadAll(file)
+	if err != nil {
+		return wal.Lineage{}, false
+	}
+	lineage, known, err := wal.NewLineage(t, string(text))
+	if err != nil || !known {
+		return wal.Lineage{}, false
+	}
+	a.lineages.Store(t, lineage)
+	return lineage, true
 }
 
 // sinceFetch is how long ago a file last came from the repository; zero when none has.
@@ -148,6 +197,7 @@ func (a *archive) report(r *reconcile.Report) *reconcile.ArchiveReport {
 // tend opens the way from the repository to PostgreSQL while that may help: each time
 // that it is asked for nothing costs a failover milliseconds.
 func (a *archive) tend(assigned reconcile.Assignment, l reconcile.Local, apart time.Duration) {
+	a.rewinding.Store(l.Data.Rewinding)
 	open := a.repository() != "" && reconcile.FetchesWAL(assigned, l, apart)
 	if open != a.gate.IsShut() {
 		return
