@@ -218,3 +218,12 @@ func archived(c *cluster.Cluster) {
 		return nil
 	})
 }
+
+// betweenMarks is what is there between two transactions, and that time.
+func betweenMarks(t *testing.T, c *cluster.Cluster) (contents map[string]string, at string) {
+	t.Helper()
+	primary := primaryOf(c)
+	one := mark(t, c, primary, "one")
+	contents = c.Contents(primary)
+	return contents, between(one, mark(t, c, primary, "two"))
+}
