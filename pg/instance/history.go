@@ -41,10 +41,25 @@ func (s *slowFacts) beganFor(timeline pg.Timeline) pg.LSN {
 	return s.began
 }
 
-// lastSwitch reads a timeline's history: a line for each earlier timeline, of its
-// number, where it was left, and why. The last is the one before.
-func lastSwitch(history string) (pg.LSN, error) {
-	var last pg.LSN
+// lastSwitch is where the timeline before a history's own was left; zero when there is none.
+func lastSwitch(history string) (last pg.LSN, err error) {
+	err = eachSwitch(history, func(_ pg.Timeline, at pg.LSN) { last = at })
+	return last, err
+}
+
+// leftAt is where a history left a timeline; zero when it has never been on it.
+func leftAt(history string, timeline pg.Timeline) (left pg.LSN, err error) {
+	err = eachSwitch(history, func(of pg.Timeline, at pg.LSN) {
+		if of == timeline {
+			left = at
+		}
+	})
+	return left, err
+}
+
+// eachSwitch reads a timeline's history: a line for each earlier timeline, of its
+// number, where it was left, and why, the oldest first.
+func eachSwitch(history string, tell func(of pg.Timeline, at pg.LSN)) error {
 	for line := range strings.Lines(history) {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
@@ -52,18 +67,19 @@ func lastSwitch(history string) (pg.LSN, error) {
 		}
 		fields := strings.Fields(line)
 		if len(fields) < 2 {
-			return 0, fmt.Errorf("line %q has no position", line)
+			return fmt.Errorf("line %q has no position", line)
 		}
-		if _, err := strconv.ParseUint(fields[0], 10, 32); err != nil {
-			return 0, fmt.Errorf("line %q does not begin with a timeline", line)
+		of, err := strconv.ParseUint(fields[0], 10, 32)
+		if err != nil {
+			return fmt.Errorf("line %q does not begin with a timeline", line)
 		}
 		at, err := pg.ParseLSN(fields[1])
 		if err != nil {
-			return 0, fmt.Errorf("line %q: %w", line, err)
+			return fmt.Errorf("line %q: %w", line, err)
 		}
-		last = at
+		tell(pg.Timeline(of), at)
 	}
-	return last, nil
+	return nil
 }
 
 // dropReserved removes the histories that ReserveTimelines has made above the newest

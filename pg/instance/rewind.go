@@ -107,7 +107,7 @@ func (i *Instance) rewindTo(ctx context.Context, o RewindOptions, source rewindS
 	if timeline == source.timeline {
 		return i.checkSameTimeline(control, source)
 	}
-	if err := i.recoverAlone(ctx, control); err != nil {
+	if err := i.makeRewindable(ctx, o, source, control, timeline); err != nil {
 		return err
 	}
 	if err := i.noteRewind(o); err != nil {
@@ -115,6 +115,34 @@ func (i *Instance) rewindTo(ctx context.Context, o RewindOptions, source rewindS
 	}
 	i.step("rewind noted")
 	return i.runRewind(ctx, o)
+}
+
+// makeRewindable recovers a directory that was not shut down as a primary's. The
+// checkpoint that this writes is nobody else's, and pg_rewind sees it only beyond the
+// point where the primary left the timeline: a standby that had not received so much is
+// lost by it. So the rewind is noted first, and what is found to be lost stays noted.
+func (i *Instance) makeRewindable(ctx context.Context, o RewindOptions, source rewindSource, control pg.ControlData, timeline pg.Timeline) error {
+	if control.State == "shut down" {
+		return nil
+	}
+	standby := control.State == "shut down in recovery" || control.State == "in archive recovery"
+	if standby {
+		if err := i.noteRewind(o); err != nil {
+			return fmt.Errorf("note the rewind: %w", err)
+		}
+	}
+	if err := i.recoverAlone(ctx, control); err != nil {
+		return err
+	}
+	after, err := i.readControl(ctx)
+	if err != nil {
+		return err
+	}
+	left, err := leftAt(source.history, timeline)
+	if err == nil && left != 0 && after.Checkpoint < left {
+		err = fmt.Errorf("%w: its WAL ends at %s, before %s where the primary left timeline %d", ErrRewindImpossible, after.Checkpoint, left, timeline)
+	}
+	return err
 }
 
 // noteRewind notes that a rewind begins. What the directory was fit for ends here, so

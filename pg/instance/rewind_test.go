@@ -1,6 +1,7 @@
 package instance
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -178,6 +179,34 @@ func TestStandbyAheadOfTheForkIsRewound(t *testing.T) {
 			rewind(t, c, b)
 			wantFollows(t, c, b, 3)
 		})
+	}
+}
+
+// Its recovery writes a checkpoint where the others have something else, and which
+// pg_rewind takes for what they have.
+func TestStandbyThatEndsBeforeTheForkIsNotRewound(t *testing.T) {
+	a, b := pair(t)
+	if err := a.CreateSlot(t.Context(), "ram_c"); err != nil {
+		t.Fatal(err)
+	}
+	c := newNode(t, "c")
+	o := cloneOptions(t, a)
+	o.Slot, o.Files, o.Generation = "ram_c", standbyFiles(a, "ram_c"), 3
+	if err := c.Clone(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	c.start(t)
+	waitFor(t, "streaming", func() bool { return probe(t, c).Receiver.Streaming() })
+	c.stop(t)
+	a.sql(t, "INSERT INTO public.t SELECT generate_series(1000, 9999)")
+	end := probe(t, a).LSN
+	waitFor(t, "WAL at the second", func() bool { return probe(t, b).ReplayLSN >= end })
+	failOver(t, a, b, func() { crash(t, a) })
+	if err := c.Rewind(t.Context(), rewindOptions(t, c, b)); !errors.Is(err, ErrRewindImpossible) {
+		t.Errorf("got %v", err)
+	}
+	if !inspect(t, c).Rewinding {
+		t.Error("it may be started as it is")
 	}
 }
 
