@@ -61,5 +61,9 @@ func keepsSecret(t *testing.T, c *cluster.Cluster, secret string) {
 		if strings.Contains(p.Command, secret) {
 			t.Errorf("the arguments of a process tell the secret: %s", p)
 		}
+		environment, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.PID))
+		if err == nil && !strings.Contains(p.Command, "ramd start") && strings.Contains(string(environment), secret) {
+			t.Errorf("the secret was handed on to %s", p)
+		}
 	}
 }
