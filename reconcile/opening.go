@@ -76,6 +76,9 @@ func (r *Record) open(at time.Time, by string, o Open) error {
 	if r.Pause != nil {
 		return fmt.Errorf("%w: the cluster is paused", ErrStale)
 	}
+	if r.Restoring != nil {
+		return fmt.Errorf("%w: the cluster is being restored", ErrStale)
+	}
 	if r.Opening == nil {
 		if o.Opening.Deposed == "" || o.Opening.Deposed != r.Primary {
 			return fmt.Errorf("%w: %s is not the primary", ErrStale, o.Opening.Deposed)

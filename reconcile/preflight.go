@@ -112,6 +112,8 @@ func (f *preflight) checkCluster() {
 	switch {
 	case f.rec.Spec == nil || f.rec.SystemID == 0 || f.p.Primary == "":
 		f.refuse("the cluster has no primary yet: ramctrl plan shows what it waits for")
+	case f.rec.Restoring != nil:
+		f.refuse("the cluster is being restored on %s: wait for that (ramctrl status), or give it up with ramctrl backup restore --abort", f.rec.Restoring.Node)
 	case f.rec.Pause != nil:
 		f.refuse("the cluster is paused by %s: ramctrl resume first", f.rec.Pause.By)
 	}

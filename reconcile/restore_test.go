@@ -53,6 +53,16 @@ func TestARestoreTakesPrimaryshipFromEverybodyAtOnce(t *testing.T) {
 	}
 }
 
+func TestNoTermIsOpenedDuringARestore(t *testing.T) {
+	_, after, obs := restoring(t, "b")
+	for _, cause := range []reconcile.OpenReason{reconcile.OpenFailover, reconcile.OpenSwitchover} {
+		if p := reconcile.Preflight(after, obs, cause, "", false); !p.Refused() {
+			t.Errorf("%s is not refused", cause)
+		}
+		refused(t, after, reconcile.Command{Open: reconcile.OpenFor(after, obs, cause, "", false)}, "being restored")
+	}
+}
+
 func TestNoPrimaryIsSuspectedDuringARestore(t *testing.T) {
 	_, after, obs := restoring(t, "b")
 	obs.Pulse.Silent = 1 << 40
