@@ -122,7 +122,8 @@ func provideData(a Assignment, l Local) Act {
 	if a.Frozen() {
 		return Act{}
 	}
-	if a.Restore != nil {
+	// What a primary's server has run on is not made anew from a backup: another node has it.
+	if a.Restore != nil && (a.Role == RoleStandby || l.Launched < a.Launch) {
 		if l.Server.State != pg.ServerStopped {
 			return Act{Kind: ActStop, Step: StepRestore, Reason: "its data are to be replaced"}
 		}

@@ -23,6 +23,10 @@ func assigned(role reconcile.Role) reconcile.Assignment {
 		a.Role = reconcile.RoleStandby
 	case "stopping":
 		a.Role, a.Clean = reconcile.RoleStandby, true
+	case "restored-primary":
+		a.Role, a.Restore = reconcile.RolePrimary, &reconcile.RestoreOrder{Repository: "main", Backup: "x"}
+	case "restored-standby":
+		a.Role, a.Upstream, a.Restore = reconcile.RoleStandby, &reconcile.Upstream{Node: "b"}, &reconcile.RestoreOrder{Repository: "main", Backup: "x"}
 	case "rewound":
 		a.Role, a.Upstream, a.Rewind = reconcile.RoleStandby, &reconcile.Upstream{Node: "b"}, true
 	}
@@ -139,6 +143,11 @@ func TestNextActIs(t *testing.T) {
 		{"nothing while the server stops", "primary", "stopping", ""},
 
 		{"never initdb where the cluster has data", "primary", "absent stopped", "fail: the data directory of the primary is gone: put it back, or make another node the primary (ramctrl failover)"},
+		{"a primary from a backup", "restored-primary", "absent stopped", "restore"},
+		{"a primary from a backup in the place of older data, which it stops to use", "restored-primary", "older-copy", "stop"},
+		{"a primary from a backup in the place of older data", "restored-primary", "older-copy stopped", "restore"},
+		{"no second restore when a primary's data are lost", "restored-primary", "absent stopped launched", "fail: the data directory of the primary is gone: put it back, or make another node the primary (ramctrl failover)"},
+		{"a standby from a backup", "restored-standby", "absent stopped", "restore"},
 		{"a copy where a standby has none", "standby", "absent stopped", "clone"},
 		{"a copy where the leader wants a newer one", "standby", "older-copy stopped", "clone"},
 		{"to stop before the data is replaced", "standby", "older-copy", "stop"},
