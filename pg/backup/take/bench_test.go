@@ -1,158 +1,83 @@
 package take
 
 import (
-	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
-	"strconv"
-	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/rs/zerolog"
 
 	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/pg/backup"
+	"github.com/ramhq/ram/pg/backup/internal/contest"
 )
 
-// BenchmarkTake backs up a pgbench database of RAM_BENCH_SCALE (15 MB each; 20 by
-// default) and reports, for ram and beside it for pg_basebackup with compression at
-// the client and at the server: rate, CPU time of client and server, and for ram the
-// largest resident size of a process of its own. RAM_BENCH_DIR says where; by default
-// the usual place for temporary files, since memory would hide what disks cost.
+// BenchmarkTake backs up a pgbench database of RAM_BENCH_SCALE (15 MB each; 40 by default;
+// 135 are 2 GB) and reports, for ram and beside it for pgBackRest and pg_basebackup: rate,
+// CPU time of client and server, memory of all processes but the server, and size. zstd is
+// at level 1 for all, since ram's is of that kind, and at the others' own level 3.
 func BenchmarkTake(b *testing.B) {
 	s := benchServer(b)
-	for _, compression := range []string{"zstd", "lz4", "none"} {
-		b.Run("ram/"+compression, func(b *testing.B) { benchRam(b, s, compression) })
+	c := contest.Contest{Plain: s.Size(b), Reference: "pgbackrest/zst-1", Elsewhere: s.CPU}
+	contestants := []contest.Contestant{ram(s, "zstd"), ram(s, "none")}
+	if contest.FindPgBackRest(b) {
+		contestants = append(contestants, pgBackRest(s, "pgbackrest/zst-1", "--compress-level=1"), pgBackRest(s, "pgbackrest/zst-3"))
 	}
-	for _, compress := range []string{"client-zstd:level=3,workers=2", "server-zstd:level=3,workers=2", "client-gzip", "none"} {
-		b.Run("pg_basebackup/"+compress, func(b *testing.B) {
-			measure(b, s, func(b *testing.B, into string) *exec.Cmd {
-				cmd := exec.Command(filepath.Join(binaries(b), "pg_basebackup"), "-h", s.dir, "-U", "postgres", "-Ft", "-X", "fetch", "-c", "fast",
-					"-D", into, "--compress="+compress)
-				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: owner(b)}
-				return cmd
-			})
-		})
+	for _, compress := range []string{"client-zstd:level=1,workers=2", "server-zstd:level=1,workers=2", "none"} {
+		contestants = append(contestants, contest.Contestant{Name: "pg_basebackup/" + compress, Command: func(b *testing.B, dir string) *exec.Cmd {
+			return contest.PgBaseBackup(b, s, dir, compress)
+		}})
 	}
+	c.Run(b, contestants)
 }
 
-// benchServer has a pgbench database and WAL of one segment.
-func benchServer(b *testing.B) *server {
+// benchServer has a pgbench database.
+func benchServer(b *testing.B) *contest.Server {
 	b.Helper()
-	if os.Getenv("RAM_TEST_DIR") == "" {
-		b.Setenv("RAM_TEST_DIR", benchDir())
-	}
-	scale, err := strconv.Atoi(os.Getenv("RAM_BENCH_SCALE"))
-	if err != nil {
-		scale = 20
-	}
-	s := startPrimary(b, "max_wal_size=4GB")
-	run(b, "pgbench", "-h", s.dir, "-U", "postgres", "-i", "-q", "-s", strconv.Itoa(scale), "postgres")
-	s.sql(b, "CHECKPOINT", "SELECT pg_switch_wal()", "CHECKPOINT")
-	return s
+	return contest.StartServer(b, contest.Number("RAM_BENCH_SCALE", 40))
 }
 
-func benchDir() string {
-	if dir := os.Getenv("RAM_BENCH_DIR"); dir != "" {
-		return dir
-	}
-	return os.TempDir()
-}
-
-// benchRam takes backups in a process of its own, whose memory is that of a backup.
-func benchRam(b *testing.B, s *server, compression string) {
-	measure(b, s, func(b *testing.B, into string) *exec.Cmd {
+// ram takes backups in a process of its own, whose memory is that of a backup.
+func ram(s *contest.Server, compression string) contest.Contestant {
+	return contest.Contestant{Name: "ram/" + compression, Command: func(b *testing.B, dir string) *exec.Cmd {
 		return takerCommand(b, errand{
-			Repository: backup.Config{URL: "file://" + into, Compression: compression},
-			Options:    plainOptions{Conninfo: s.conninfo("postgres"), ID: testID, SystemID: s.systemID(b)},
+			Repository: backup.Config{URL: "file://" + dir, Compression: compression},
+			Options:    plainOptions{Conninfo: benchConninfo(s), ID: testID, SystemID: benchSystemID(b, s)},
 		})
-	})
+	}}
 }
 
-// measure runs a command for each iteration, into a directory that is removed
-// afterwards, and reports the means.
-func measure(b *testing.B, s *server, command func(b *testing.B, into string) *exec.Cmd) {
-	var plain, stored int64
-	var client, backend time.Duration
-	var peak int64
-	for b.Loop() {
-		b.StopTimer()
-		into := scratch(b, "ramtakebench")
-		cmd := command(b, into)
-		var text strings.Builder
-		cmd.Stderr = &text
-		before := s.cpu(b)
-		b.StartTimer()
-		err := cmd.Run()
-		b.StopTimer()
-		if err != nil {
-			b.Fatalf("%v\n%s", err, &text)
-		}
-		backend += s.cpu(b) - before
-		usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-		client += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-		peak = max(peak, usage.Maxrss)
-		plain += size(b, s.data())
-		stored += size(b, into)
-		if err := os.RemoveAll(into); err != nil {
-			b.Fatal(err)
-		}
-		b.StartTimer()
-	}
-	n := float64(b.N)
-	b.ReportMetric(float64(plain)/1e6/b.Elapsed().Seconds(), "MB/s")
-	b.ReportMetric(client.Seconds()/n, "client-cpu-s/op")
-	b.ReportMetric(backend.Seconds()/n, "server-cpu-s/op")
-	b.ReportMetric(float64(peak)/1024, "peak-rss-MB")
-	b.ReportMetric(float64(stored)/1e6/n, "stored-MB")
-	b.ReportMetric(0, "ns/op")
+func pgBackRest(s *contest.Server, name string, args ...string) contest.Contestant {
+	return contest.Contestant{Name: name, Command: func(b *testing.B, dir string) *exec.Cmd {
+		p := contest.PgBackRest{Server: s}
+		p.Prepare(b, dir)
+		return p.Backup(b, dir, args...)
+	}}
 }
 
-// cpu is what the server and its children that have ended have used.
-func (s *server) cpu(b *testing.B) time.Duration {
+func benchConninfo(s *contest.Server) pg.Conninfo {
+	return pg.Conninfo{"host": s.Dir, "port": "5432", "user": "postgres"}
+}
+
+func benchSystemID(b *testing.B, s *contest.Server) pg.SystemID {
 	b.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.process.Pid))
+	id, err := pg.ParseSystemID(s.SystemID(b))
 	if err != nil {
 		b.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(text), ") ")
-	var ticks int64
-	for _, field := range strings.Fields(rest)[11:15] {
-		n, err := strconv.ParseInt(field, 10, 64)
-		if err != nil {
-			b.Fatal(err)
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * time.Second / 100
-}
-
-func size(b *testing.B, dir string) (bytes int64) {
-	b.Helper()
-	err := filepath.WalkDir(dir, func(_ string, entry os.DirEntry, err error) error {
-		if err == nil && entry.Type().IsRegular() {
-			if info, err := entry.Info(); err == nil {
-				bytes += info.Size()
-			}
-		}
-		return nil // files of a running server come and go
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	return bytes
+	return id
 }
 
 // BenchmarkTakeInProcess is for profiles: the same in this process.
 func BenchmarkTakeInProcess(b *testing.B) {
 	s := benchServer(b)
-	repository, _ := newRepository(b, "zstd", false)
+	repository, err := backup.Open(b.Context(), backup.Config{URL: "file://" + contest.Place(b)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer repository.Close()
 	o := Options{
-		Repository: repository, Conninfo: s.conninfo("postgres"), ID: testID, SystemID: s.systemID(b),
+		Repository: repository, Conninfo: benchConninfo(s), ID: testID, SystemID: benchSystemID(b, s),
 		Workers: runtime.GOMAXPROCS(0), Logger: zerolog.Nop(),
 	}
 	var plain pg.Bytes
