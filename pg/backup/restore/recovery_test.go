@@ -29,6 +29,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(role) == "guard" {
 		os.Exit(guard.Main(os.Stdin, os.Stdout, os.Stderr))
 	}
+	if os.Getenv(role) == "fetcher" {
+		os.Exit(beFetcher())
+	}
 	os.Exit(m.Run())
 }
 

@@ -1,184 +1,212 @@
 package wal
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
 	"github.com/ramhq/ram/pg"
+	"github.com/ramhq/ram/pg/backup/internal/contest"
 )
 
-// BenchmarkPush1000 archives a backlog of 1,000 segments of pgbench's WAL through the
-// command that PostgreSQL runs, one after the other as its archiver does, into a
-// directory. The segments have 1 MB, or RAM_BENCH_SEGMENT_MB. Reported are segments and
-// MB per second and the CPU seconds of all processes for the whole backlog.
-func BenchmarkPush1000(b *testing.B) {
-	megabytes := 1
-	if text := os.Getenv("RAM_BENCH_SEGMENT_MB"); text != "" {
-		megabytes, _ = strconv.Atoi(text)
+// BenchmarkPush archives a backlog of RAM_BENCH_SEGMENTS (200 by default) segments of
+// pgbench's WAL, of 16 MB, through the command that PostgreSQL runs, one after the other
+// as its archiver does, into a directory, until the last is durable. Beside it is
+// pgBackRest's asynchronous archive-push. Memory is that of the group of processes that
+// PostgreSQL's archiver starts, in ram's case with ramd; pgBackRest's asynchronous
+// process leaves that group.
+func BenchmarkPush(b *testing.B) {
+	count := contest.Number("RAM_BENCH_SEGMENTS", 200)
+	w := fillBacklog(b, count)
+	c := contest.Contest{Plain: int64(count) * benchSegment, Reference: "pgbackrest/zst-1"}
+	ramd := benchRamd(b)
+	contestants := []contest.Contestant{{Name: "ram/zstd", Command: func(b *testing.B, home string) *exec.Cmd {
+		w.markReady(b)
+		claim(b, home, w.id)
+		return player(b, "ram", w.dir, home, ramd)
+	}}}
+	if contest.FindPgBackRest(b) {
+		for _, level := range []string{"1", "3"} {
+			contestants = append(contestants, pgBackRest(w, level))
+		}
 	}
-	const segments = 1000
-	dir := filepath.Join(place(b), "pg_wal")
-	fillBacklog(b, dir, segments, int64(megabytes)<<20)
-	var seconds, cpu float64
-	for b.Loop() {
-		b.StopTimer()
-		drain := newDrain(b, dir)
-		markReady(b, dir)
-		began, used := time.Now(), cpuTime(b)
-		b.StartTimer()
-		drain(b)
-		seconds += time.Since(began).Seconds()
-		cpu += cpuTime(b) - used
-	}
-	n := float64(b.N)
-	b.ReportMetric(segments*n/seconds, "segments/s")
-	b.ReportMetric(float64(segments*megabytes)*n/seconds, "MB/s")
-	b.ReportMetric(cpu/n, "cpu-s")
-	b.ReportMetric(float64(peakMemory(b))/1024, "peak-MB")
+	c.Run(b, contestants)
 }
 
-// fillBacklog makes segments out of what pgbench has a server write.
-func fillBacklog(b *testing.B, dir string, count int, size int64) {
+// benchSegment is the size of PostgreSQL's segments unless it is told otherwise.
+const benchSegment = 16 << 20
+
+func pgBackRest(w backlog, level string) contest.Contestant {
+	return contest.Contestant{Name: "pgbackrest/zst-" + level, Command: func(b *testing.B, home string) *exec.Cmd {
+		w.markReady(b)
+		p := contest.PgBackRest{Server: w.server}
+		p.Prepare(b, home)
+		args := append(p.Args(home), "--archive-async", "--process-max=2", "--compress-type=zst", "--compress-level="+level,
+			"--spool-path="+filepath.Join(home, "spool"), "archive-push", w.dir+"/%f")
+		cmd := player(b, "command", w.dir, "exec pgbackrest "+strings.Join(args, " "), "")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: contest.Account(b)}
+		return cmd
+	}}
+}
+
+// benchRamd is the program that PostgreSQL starts: what RAM_BENCH_RAMD says, or built.
+func benchRamd(b *testing.B) string {
 	b.Helper()
-	s := newServer(b).start(b, "wal_keep_size=1GB", "max_wal_senders=2")
-	for _, args := range [][]string{{"-i", "-q", "-s", "10"}, {"-c", "2", "-t", "10000", "-n"}} {
-		s.run(b, "pgbench", append(args, "-h", s.dir, "-U", "postgres", "postgres")...)
+	if path := os.Getenv("RAM_BENCH_RAMD"); path != "" {
+		return path
 	}
-	id := s.systemID(b)
-	s.signal(b, syscall.SIGINT)
-	files, err := filepath.Glob(s.wal() + "/0000000100000*")
-	if err != nil {
-		b.Fatal(err)
+	path := filepath.Join(contest.Place(b), "ramd")
+	contest.Must(b, exec.Command("go", "build", "-o", path, "github.com/ramhq/ram/cmd/ramd"))
+	return path
+}
+
+// player is this test binary as PostgreSQL's archiver.
+func player(b *testing.B, args ...string) *exec.Cmd {
+	b.Helper()
+	return exec.Command(program(b), append([]string{"play"}, args...)...)
+}
+
+// play archives all that is ready in a directory, with a command or with what it serves
+// itself, and waits for all that this has started.
+func play(kind, dir, command, ramd string) error {
+	// What leaves the process group, as pgBackRest's asynchronous process, is waited for too.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return err
 	}
-	slices.Sort(files)
-	var content []byte
-	for _, file := range files[:len(files)-1] {
-		part, err := os.ReadFile(file)
+	if kind == "ram" {
+		stop, served, err := serveArchiver(dir, command, ramd)
 		if err != nil {
-			b.Fatal(err)
+			return err
 		}
-		content = append(content, part...)
+		defer stop()
+		command = served
 	}
-	if err := os.MkdirAll(statusDir(dir), 0o755); err != nil {
-		b.Fatal(err)
+	if err := playArchiver(dir, command); err != nil {
+		return err
 	}
-	pieces := int64(len(content)) / size
-	for i := range int64(count) {
-		piece := slices.Clone(content[i%pieces*size:][:size])
-		name := segmentName(1, uint64(i+1), size)
-		n, _ := ParseName(name)
-		// The first page's header is all that names the place.
-		copy(piece, segment(b, nth(0), id, 0)[:headerSize])
-		binary.NativeEndian.PutUint64(piece[8:], uint64(n.start(size)))
-		binary.NativeEndian.PutUint32(piece[32:], uint32(size))
-		if err := os.WriteFile(filepath.Join(dir, name), piece, 0o644); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.Logf("%d segments of %d MB, of %d MB of WAL of system %s", count, size>>20, len(content)>>20, id)
-	if err := os.WriteFile(filepath.Join(dir, "system"), []byte(id.String()), 0o644); err != nil {
-		b.Fatal(err)
-	}
-}
-
-func markReady(b *testing.B, dir string) {
-	b.Helper()
-	files, err := filepath.Glob(dir + "/0000*")
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, file := range files {
-		if err := os.WriteFile(filepath.Join(statusDir(dir), filepath.Base(file)+readySuffix), nil, 0o644); err != nil {
-			b.Fatal(err)
+	for {
+		if _, err := syscall.Wait4(-1, nil, 0, nil); errors.Is(err, syscall.ECHILD) {
+			return nil
 		}
 	}
 }
 
-// newDrain serves an empty repository, and returns what plays PostgreSQL's archiver.
-func newDrain(b *testing.B, dir string) func(*testing.B) {
-	b.Helper()
-	text, err := os.ReadFile(filepath.Join(dir, "system"))
+// serveArchiver serves a repository as ramd does, and returns archive_command.
+func serveArchiver(dir, repository, ramd string) (stop func(), command string, err error) {
+	home, err := os.MkdirTemp("", "ram")
 	if err != nil {
-		b.Fatal(err)
+		return nil, "", err
 	}
-	var id uint64
-	if _, err := fmt.Sscan(string(text), &id); err != nil {
-		b.Fatal(err)
-	}
-	home := place(b)
+	ctx, cancel := context.WithCancel(context.Background())
 	a, err := NewArchiver(ArchiverConfig{
-		Open: opener(newRepository(b, pg.SystemID(id))), Dir: func() string { return dir }, Standing: func() Standing { return Holder },
+		Open: opener(repository), Dir: func() string { return dir }, Standing: func() Standing { return Holder },
 		Ahead: filepath.Join(home, "ahead"), Logger: zerolog.Nop(),
 	})
 	if err != nil {
-		b.Fatal(err)
+		cancel()
+		return nil, "", err
 	}
 	service, err := Listen(ServiceConfig{Socket: filepath.Join(home, "s"), UID: -1, Push: a.Push, Logger: zerolog.Nop()})
 	if err != nil {
+		cancel()
+		return nil, "", err
+	}
+	ended := make(chan struct{}, 2)
+	for _, run := range []func(context.Context) error{service.Serve, a.Run} {
+		go func() { _ = run(ctx); ended <- struct{}{} }()
+	}
+	stop = func() {
+		cancel()
+		<-ended
+		<-ended
+		os.RemoveAll(home)
+	}
+	return stop, strings.ReplaceAll(ArchiveCommand(ramd, filepath.Join(home, "s"), filepath.Join(home, "ahead")), "%%", "%"), nil
+}
+
+// backlog is WAL that waits to be archived.
+type backlog struct {
+	server *contest.Server
+	dir    string
+	id     pg.SystemID
+	names  []string
+}
+
+// fillBacklog makes segments out of what pgbench has a server write.
+func fillBacklog(b *testing.B, count int) backlog {
+	b.Helper()
+	s := contest.StartServer(b, 20, "wal_keep_size=4GB")
+	s.Pgbench(b, "-c", "2", "-t", "15000", "-n")
+	s.Stop(b)
+	id, err := pg.ParseSystemID(s.SystemID(b))
+	if err != nil {
 		b.Fatal(err)
 	}
-	run(b, service.Serve)
-	run(b, a.Run)
-	ramd := program(b)
-	if path := os.Getenv("RAM_BENCH_RAMD"); path != "" {
-		ramd = path
+	w := backlog{server: s, dir: filepath.Join(s.Data(), "pg_wal"), id: id}
+	files, err := filepath.Glob(w.dir + "/0000000100000*")
+	if err != nil || len(files) < 2 {
+		b.Fatal("no WAL", err)
 	}
-	command := strings.ReplaceAll(ArchiveCommand(ramd, filepath.Join(home, "s"), filepath.Join(home, "ahead")), "%%", "%")
-	return func(b *testing.B) { playArchiver(b, dir, command) }
+	slices.Sort(files)
+	files = files[:len(files)-1] // the last one is not full
+	first, _ := ParseName(filepath.Base(files[0]))
+	b.Logf("%d segments, of %d of pgbench", count, len(files))
+	for i := range count {
+		number := first.number(benchSegment) + uint64(i)
+		piece, err := os.ReadFile(files[i%len(files)])
+		if err != nil {
+			b.Fatal(err)
+		}
+		// The first page's header is all that names the place.
+		binary.NativeEndian.PutUint64(piece[8:], number*benchSegment)
+		w.names = append(w.names, segmentName(1, number, benchSegment))
+		if err := os.WriteFile(filepath.Join(w.dir, w.names[i]), piece, 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
+	contest.Must(b, exec.Command("chown", "-R", "--reference="+s.Data(), w.dir))
+	contest.Must(b, exec.Command("sync"))
+	return w
+}
+
+func (w backlog) markReady(b *testing.B) {
+	b.Helper()
+	for _, name := range w.names {
+		status := filepath.Join(statusDir(w.dir), name)
+		_ = os.Remove(status + ".done")
+		if err := os.WriteFile(status+readySuffix, nil, 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 // playArchiver does what PostgreSQL's archiver does for each file: the command, and the
 // renaming of the status file.
-func playArchiver(b *testing.B, dir, command string) {
+func playArchiver(dir, command string) error {
 	for {
 		ready, err := readyFiles(dir)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if len(ready) == 0 {
-			return
+		if err != nil || len(ready) == 0 {
+			return err
 		}
 		for _, file := range ready {
 			if out, err := exec.Command("sh", "-c", strings.ReplaceAll(command, "%f", file)).CombinedOutput(); err != nil {
-				b.Fatalf("%s: %v: %s", file, err, out)
+				return fmt.Errorf("%s: %w: %s", file, err, out)
 			}
 			status := filepath.Join(statusDir(dir), file)
 			if err := os.Rename(status+readySuffix, status+".done"); err != nil {
-				b.Fatal(err)
+				return err
 			}
 		}
 	}
-}
-
-// cpuTime is what this process and its ended children have used, in seconds.
-func cpuTime(b *testing.B) float64 {
-	var total float64
-	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
-		var usage syscall.Rusage
-		if err := syscall.Getrusage(who, &usage); err != nil {
-			b.Fatal(err)
-		}
-		total += float64(usage.Utime.Nano()+usage.Stime.Nano()) / 1e9
-	}
-	return total
-}
-
-// peakMemory is the largest resident size of this process, in kB.
-func peakMemory(b *testing.B) int64 {
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		b.Fatal(err)
-	}
-	return usage.Maxrss
 }

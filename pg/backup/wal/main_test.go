@@ -29,6 +29,13 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "serve" {
 		os.Exit(serve(os.Args[2], os.Args[3], os.Args[4], os.Args[5]))
 	}
+	if len(os.Args) > 1 && os.Args[1] == "play" {
+		if err := play(os.Args[2], os.Args[3], os.Args[4], os.Args[5]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	// Under the race detector every client would take a second to end.
 	os.Setenv("GORACE", "atexit_sleep_ms=0")
 	code := m.Run()
