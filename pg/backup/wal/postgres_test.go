@@ -78,7 +78,8 @@ func TestAStandbyConfirmsWhatItsPrimaryHasArchived(t *testing.T) {
 	standby.run(t, "pg_basebackup", "-D", standby.data(), "-h", s.dir, "-p", "5432", "-U", "postgres", "-X", "stream", "-c", "fast", "--no-sync", "-R")
 	f := newDaemon(t, standby, repo, Follower)
 	standby.start(t, append(f.archiving(t), "hot_standby=on")...)
-	d.mood.set(Nobody) // the primary archives nothing for a while
+	waitFor(t, "the primary to have nothing left", func() bool { return d.State().Backlog == 0 })
+	d.mood.set(Nobody) // it archives nothing for a while
 	before := d.stored(t)
 	s.switches(t, 2)
 	waitFor(t, "the standby to ask", func() bool { return strings.Contains(standby.log(), ErrNotYet.Error()) })
