@@ -79,7 +79,7 @@ func DueOf(rec *Record, obs Observed, now time.Time) Due {
 	if f.Refused() {
 		return Due{Drop: p.Forget(strings.Join(f.Refusals, "; "))}
 	}
-	open := OpenFor(rec, obs, OpenSwitchover, p.To, false)
+	open := OpenFor(rec, OpenSwitchover, p.To, false)
 	open.Opening.Reason = strings.Join(append([]string{"it was planned for " + p.time()}, f.Warnings...), "; ")
 	open.Planned = p.Set
 	return Due{Open: open}

@@ -52,7 +52,7 @@ func whyAgain(in FailoverInput, v Verdict) string {
 // is asked of it.
 func (f *preflight) input() FailoverInput {
 	next := *f.rec
-	open := OpenFor(f.rec, f.obs, f.p.Cause, f.target, f.acceptLoss)
+	open := OpenFor(f.rec, f.p.Cause, f.target, f.acceptLoss)
 	next.Opening = &open.Opening
 	if !f.p.Open {
 		next.Term++

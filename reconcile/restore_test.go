@@ -59,7 +59,7 @@ func TestNoTermIsOpenedDuringARestore(t *testing.T) {
 		if p := reconcile.Preflight(after, obs, cause, "", false); !p.Refused() {
 			t.Errorf("%s is not refused", cause)
 		}
-		refused(t, after, reconcile.Command{Open: reconcile.OpenFor(after, obs, cause, "", false)}, "being restored")
+		refused(t, after, reconcile.Command{Open: reconcile.OpenFor(after, cause, "", false)}, "being restored")
 	}
 }
 

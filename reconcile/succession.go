@@ -79,7 +79,7 @@ func watchPrimary(rec *Record, obs Observed) Succession {
 	case cannot != "":
 		return Succession{Waits: why + "; " + cannot}
 	}
-	return Succession{Open: openTerm(rec, obs, Opening{
+	return Succession{Open: openTerm(rec, Opening{
 		Cause: OpenFailover, Deposed: rec.Primary, Reason: why,
 	})}
 }
@@ -161,7 +161,7 @@ func revive(rec *Record) *Effect {
 }
 
 // OpenFor opens a term because an operator asked for it.
-func OpenFor(rec *Record, obs Observed, cause OpenReason, target string, acceptLoss bool) *Open {
+func OpenFor(rec *Record, cause OpenReason, target string, acceptLoss bool) *Open {
 	o := Opening{Cause: cause, Deposed: rec.Primary, Target: target, AcceptLoss: acceptLoss, Reason: "an operator asked for it"}
 	if rec.Opening != nil {
 		o = *rec.Opening
@@ -172,10 +172,10 @@ func OpenFor(rec *Record, obs Observed, cause OpenReason, target string, acceptL
 		return &Open{Term: rec.Term, Opening: o, Assign: freeze(rec, rec.Term, o)}
 	}
 	o.Stopping = cause == OpenSwitchover
-	return openTerm(rec, obs, o)
+	return openTerm(rec, o)
 }
 
-func openTerm(rec *Record, _ Observed, o Opening) *Open {
+func openTerm(rec *Record, o Opening) *Open {
 	return &Open{Term: rec.Term, Opening: o, Assign: freeze(rec, rec.Term+1, o)}
 }
 

@@ -52,7 +52,7 @@ func (b backend) Failover(ctx context.Context, cause reconcile.OpenReason, r api
 	if !r.At.IsZero() {
 		return l.planSwitchover(ctx, rec, r, p)
 	}
-	open := reconcile.OpenFor(rec, l.leader.Observed(), cause, r.To, r.AcceptLoss)
+	open := reconcile.OpenFor(rec, cause, r.To, r.AcceptLoss)
 	after, err := l.ledger().propose(ctx, reconcile.Command{At: time.Now().UTC(), By: r.By, Open: open})
 	if err != nil {
 		return api.FailoverAnswer{}, err

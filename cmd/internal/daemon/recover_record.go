@@ -46,7 +46,7 @@ func refounded(rec *reconcile.Record, self reconcile.Member, id identity, at tim
 	}
 	from := *with
 	from.Term += termLeap
-	open := reconcile.OpenFor(&from, reconcile.Observed{}, reconcile.OpenFailover, "", acceptLoss)
+	open := reconcile.OpenFor(&from, reconcile.OpenFailover, "", acceptLoss)
 	open.Opening.Reason = "the majority of the Raft group was lost"
 	return reconcile.Transition(&from, reconcile.Command{At: at, By: by, Open: open})
 }

@@ -203,11 +203,11 @@ func (w *World) operate(h *host) {
 	settled := rec.Primary != "" && rec.SystemID != 0 || rec.Opening != nil
 	switch n := w.random.IntN(20); {
 	case n < 6 && settled:
-		w.try(h, reconcile.Command{Open: reconcile.OpenFor(rec, h.observed(), reconcile.OpenSwitchover, target, false)}, "OPERATOR switchover to "+target)
+		w.try(h, reconcile.Command{Open: reconcile.OpenFor(rec, reconcile.OpenSwitchover, target, false)}, "OPERATOR switchover to "+target)
 	case n < 10 && settled:
-		w.try(h, reconcile.Command{Open: reconcile.OpenFor(rec, h.observed(), reconcile.OpenFailover, target, false)}, "OPERATOR failover to "+target)
+		w.try(h, reconcile.Command{Open: reconcile.OpenFor(rec, reconcile.OpenFailover, target, false)}, "OPERATOR failover to "+target)
 	case n < 11 && settled:
-		w.try(h, reconcile.Command{Open: reconcile.OpenFor(rec, h.observed(), reconcile.OpenFailover, target, true)}, "OPERATOR failover, with loss, to "+target)
+		w.try(h, reconcile.Command{Open: reconcile.OpenFor(rec, reconcile.OpenFailover, target, true)}, "OPERATOR failover, with loss, to "+target)
 	case n < 13:
 		w.try(h, reconcile.Command{Pause: &reconcile.SetPause{Paused: rec.Pause == nil}}, "OPERATOR pause or resume")
 	default:
