@@ -70,6 +70,9 @@ func (w worker) backUp(ctx context.Context, job reconcile.Job, progress func(str
 		Progress: func(done, total pg.Bytes) { progress("backing up", done, total) },
 		Logger:   w.host.log, Now: time.Now,
 	})
+	if err == nil {
+		err = w.stillOwned(ctx, repository, entry.ID)
+	}
 	if err != nil {
 		return result, err
 	}
@@ -79,6 +82,21 @@ func (w worker) backUp(ctx context.Context, job reconcile.Job, progress func(str
 	}
 	result.Catalog, err = catalogOf(ctx, repository)
 	return result, err
+}
+
+// stillOwned makes sure that a backup has gone where the cluster's others are: under a
+// mount point whose file system has gone away it would be lost with the next mount.
+func (w worker) stillOwned(ctx context.Context, repository *backup.Repository, id string) error {
+	owner, err := repository.Owner(ctx)
+	switch {
+	case errors.Is(err, backup.ErrNotFound):
+		return errors.Join(errors.New("the repository went away while the backup was taken: see whether its file system is mounted"), repository.DeleteBackup(ctx, id))
+	case err != nil:
+		return err
+	case owner.ClusterID != w.depot.owner().ClusterID:
+		return errors.Join(fmt.Errorf("%w: it was taken over while the backup was taken", backup.ErrForeign), repository.DeleteBackup(ctx, id))
+	}
+	return nil
 }
 
 // sweep removes what backups that were interrupted have left. There is one job at a
