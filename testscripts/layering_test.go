@@ -35,8 +35,9 @@ var levels = map[string]int{
 	"raftstore":     2,
 	"pg/instance":   2,
 	"pg/guard":      2,
-	"pg/backup":     2,
-	"pg/backup/...": 2,
+	"pg/backup":       2,
+	"pg/backup/ident": 1,
+	"pg/backup/...":   2,
 
 	"reconcile/leader": 3,
 	"reconcile/agent":  3,

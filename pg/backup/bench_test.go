@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/ramhq/ram/pg/backup/ident"
 )
 
 // pgbenchPages are pages as pgbench_accounts has them: 61 rows of 97 bytes, most of
@@ -40,7 +42,7 @@ func benchRepository(b *testing.B, compression string, encrypted bool) *Reposito
 	b.Helper()
 	c := Config{URL: "file://" + b.TempDir(), Compression: compression}
 	if encrypted {
-		text, err := GenerateKey()
+		text, err := ident.GenerateKey()
 		if err != nil {
 			b.Fatal(err)
 		}

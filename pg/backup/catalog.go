@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/ramhq/ram/pg/backup/ident"
 )
 
 // recordsAtOnce is how many records of a catalog are read at a time.
@@ -63,7 +64,7 @@ func (r *Repository) files(ctx context.Context, id string) (map[string][]string,
 	files := map[string][]string{}
 	for _, o := range objects {
 		id, file, found := strings.Cut(strings.TrimPrefix(o.Stored, backupsPrefix), "/")
-		if found && ValidID(id) == nil {
+		if found && ident.ValidID(id) == nil {
 			files[id] = append(files[id], file)
 		}
 	}
@@ -109,7 +110,7 @@ func (r *Repository) proof(ctx context.Context, id string) (*Proof, error) {
 // Backup is one entry of the catalog: ErrNotFound when there is none, ErrDamaged or
 // ErrFormat when it cannot be read.
 func (r *Repository) Backup(ctx context.Context, id string) (Entry, error) {
-	if err := ValidID(id); err != nil {
+	if err := ident.ValidID(id); err != nil {
 		return Entry{}, err
 	}
 	var e Entry
@@ -124,7 +125,7 @@ func (r *Repository) Backup(ctx context.Context, id string) (Entry, error) {
 // Publish makes a backup visible, when all its objects are stored: ErrExists when
 // there is one of its ID.
 func (r *Repository) Publish(ctx context.Context, e Entry) error {
-	if err := ValidID(e.ID); err != nil {
+	if err := ident.ValidID(e.ID); err != nil {
 		return err
 	}
 	e.Format, e.Proof, e.Damaged = formatVersion, nil, ""
@@ -145,7 +146,7 @@ func (r *Repository) Prove(ctx context.Context, id string, p Proof) error {
 // goes on with a deletion that was interrupted, and removes the remains of a backup that
 // was never published. ErrNotFound when nothing of it is there.
 func (r *Repository) DeleteBackup(ctx context.Context, id string) error {
-	if err := ValidID(id); err != nil {
+	if err := ident.ValidID(id); err != nil {
 		return err
 	}
 	files, err := r.files(ctx, id)
@@ -185,7 +186,6 @@ func (r *Repository) Remains(ctx context.Context) ([]string, error) {
 
 // damagedEntry is what is known of a backup whose record cannot be read.
 func damagedEntry(id string, why error) Entry {
-	at, name, _ := strings.Cut(id, "-")
-	started, _ := time.Parse(idTime, at) // ValidID has accepted it
-	return Entry{ID: id, Name: name, Started: started, Damaged: why.Error()}
+	_, name, _ := strings.Cut(id, "-")
+	return Entry{ID: id, Name: name, Started: ident.Started(id), Damaged: why.Error()}
 }

@@ -21,17 +21,6 @@ type keyring struct {
 	recipient  age.Recipient
 }
 
-// GenerateKey returns the text of a new key file: one X25519 identity, with its
-// public key in a comment, as age-keygen writes it. Whoever loses it loses every
-// backup that it sealed.
-func GenerateKey() (string, error) {
-	identity, err := age.GenerateX25519Identity()
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("# public key: %s\n%s\n", identity.Recipient(), identity), nil
-}
-
 // readKey reads and checks a key file. Its errors wrap ErrKey and never repeat
 // what is in it.
 func readKey(path string) (keyring, error) {

@@ -6,11 +6,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/ramhq/ram/pg/backup/ident"
 )
 
 func TestKeyFileRefusals(t *testing.T) {
 	dir := t.TempDir()
-	key, err := GenerateKey()
+	key, err := ident.GenerateKey()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +65,7 @@ func TestKeyAfterRotationOpensOldObjects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	added, err := GenerateKey()
+	added, err := ident.GenerateKey()
 	if err != nil {
 		t.Fatal(err)
 	}

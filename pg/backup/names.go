@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-	"time"
 )
 
 const (
@@ -14,13 +13,9 @@ const (
 
 	entryFile = "backup.json"
 	proofFile = "proof.json"
-
-	// idTime is how an ID begins: UTC, to the second, sorted by time.
-	idTime = "20060102T150405Z"
 )
 
 var (
-	namePattern   = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,40}$`)
 	objectPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$`)
 	// walPattern: a segment, one that a promotion left incomplete, or the note that
 	// PostgreSQL archives at a backup's end.
@@ -31,35 +26,6 @@ var (
 // maxObjectName keeps names below the limits of file systems and object stores,
 // with room for the URL's prefix.
 const maxObjectName = 400
-
-// NewID is the identifier of a backup that was begun at a moment under a name:
-// the schedule's, or the operator's.
-func NewID(at time.Time, name string) (string, error) {
-	if err := ValidName(name); err != nil {
-		return "", err
-	}
-	return at.UTC().Format(idTime) + "-" + name, nil
-}
-
-// ValidName reports what is wrong with the name of a backup, if anything is.
-func ValidName(name string) error {
-	if !namePattern.MatchString(name) {
-		return fmt.Errorf("backup name %q cannot be used: write 1 to 41 of a-z, 0-9 and -, beginning with a letter or digit", name)
-	}
-	return nil
-}
-
-// ValidID reports whether text has the form of a backup's identifier. No such text
-// leads out of the repository.
-func ValidID(id string) error {
-	at, name, found := strings.Cut(id, "-")
-	if found && namePattern.MatchString(name) {
-		if t, err := time.Parse(idTime, at); err == nil && t.Format(idTime) == at {
-			return nil
-		}
-	}
-	return fmt.Errorf("%q is not the identifier of a backup, such as 20260102T020000Z-nightly; `ramctrl backup list` shows them", id)
-}
 
 // PartName is the object that holds the n-th part of a backup's files, from 1.
 func PartName(id string, n int) string {

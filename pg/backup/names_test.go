@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ramhq/ram/pg/backup/ident"
 )
 
 func TestWALName(t *testing.T) {
@@ -34,17 +36,17 @@ func TestIDs(t *testing.T) {
 		strings.Repeat("a", 42): "",
 		"":                      "", "-a": "", "A": "", "a/b": "", "..": "", "a b": "", "a\n": "",
 	} {
-		got, err := NewID(at, name)
+		got, err := ident.NewID(at, name)
 		if got != want || (err == nil) != (want != "") {
-			t.Errorf("NewID(%q) = %q, %v; want %q", name, got, err, want)
+			t.Errorf("ident.NewID(%q) = %q, %v; want %q", name, got, err, want)
 		}
-		if want != "" && ValidID(got) != nil {
-			t.Errorf("ValidID(%q): %v", got, ValidID(got))
+		if want != "" && ident.ValidID(got) != nil {
+			t.Errorf("ident.ValidID(%q): %v", got, ident.ValidID(got))
 		}
 	}
 	for _, id := range []string{"", "latest", "20260102T020405Z", "20260102T020405Z-", "20261302T020405Z-a", "20260102T020405Z-a/..", "../20260102T020405Z-a", "20260102T020405Z-A"} {
-		if ValidID(id) == nil {
-			t.Errorf("ValidID(%q) accepts it", id)
+		if ident.ValidID(id) == nil {
+			t.Errorf("ident.ValidID(%q) accepts it", id)
 		}
 	}
 }

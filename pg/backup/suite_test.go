@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ramhq/ram/pg"
+	"github.com/ramhq/ram/pg/backup/ident"
 )
 
 // testChunk makes objects of many frames small.
@@ -46,7 +47,7 @@ func inDirectory(t *testing.T) Config { return Config{URL: "file://" + t.TempDir
 // writeKey writes a new key file.
 func writeKey(t *testing.T) string {
 	t.Helper()
-	text, err := GenerateKey()
+	text, err := ident.GenerateKey()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -459,7 +460,7 @@ func checkCatalog(t *testing.T, r *Repository, want ...Entry) {
 
 func exampleEntry(t *testing.T, started time.Time) Entry {
 	t.Helper()
-	id, err := NewID(started, "nightly")
+	id, err := ident.NewID(started, "nightly")
 	if err != nil {
 		t.Fatal(err)
 	}

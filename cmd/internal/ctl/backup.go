@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ramhq/ram/pg/backup"
+	"github.com/ramhq/ram/pg/backup/ident"
 	"github.com/ramhq/ram/reconcile"
 )
 
@@ -48,7 +48,7 @@ func checkName(name string) error {
 	if name == "" {
 		return nil
 	}
-	if err := backup.ValidName(name); err != nil {
+	if err := ident.ValidName(name); err != nil {
 		return usageError{err.Error()}
 	}
 	return nil
@@ -62,7 +62,7 @@ func checkID(id string, latest bool) error {
 	case id == reconcile.BackupLatest:
 		return usagef("name backups by their IDs, not as latest: see ramctrl backup list")
 	}
-	if err := backup.ValidID(id); err != nil {
+	if err := ident.ValidID(id); err != nil {
 		return usageError{err.Error()}
 	}
 	return nil

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ramhq/ram/pg/backup"
+	"github.com/ramhq/ram/pg/backup/ident"
 )
 
 func (a *app) backupKeygenCommand() *cobra.Command {
@@ -35,7 +35,7 @@ It is an age identity: what it encrypted can also be read with the age program.`
 		if out != "" {
 			return a.writeKey(out)
 		}
-		key, err := backup.GenerateKey()
+		key, err := ident.GenerateKey()
 		if err != nil {
 			return err
 		}
@@ -80,7 +80,7 @@ func (a *app) writeKey(path string) error {
 }
 
 func fillKey(file *os.File) error {
-	key, err := backup.GenerateKey()
+	key, err := ident.GenerateKey()
 	if err == nil {
 		_, err = file.WriteString(key)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/ramhq/ram/cmd/internal/api"
 	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/pg/backup"
+	"github.com/ramhq/ram/pg/backup/ident"
 	"github.com/ramhq/ram/pg/backup/wal"
 	"github.com/ramhq/ram/reconcile"
 	"github.com/ramhq/ram/spec"
@@ -192,7 +193,7 @@ func plannedBackup(rec *reconcile.Record, r api.BackupRequest) (job reconcile.Jo
 	}
 	job.Repository = found.Name
 	job.Name, from = first(job.Name, "manual"), first(from, spec.FromStandby)
-	if err := backup.ValidName(job.Name); err != nil {
+	if err := ident.ValidName(job.Name); err != nil {
 		return job, from, api.Errorf(http.StatusBadRequest, "%s", err)
 	}
 	return job, from, nil
@@ -319,7 +320,7 @@ func (b backend) RestorePoint(ctx context.Context, r api.PointRequest) (api.JobA
 	if err != nil {
 		return api.JobAnswer{}, err
 	}
-	if err := backup.ValidName(r.Name); err != nil {
+	if err := ident.ValidName(r.Name); err != nil {
 		return api.JobAnswer{}, api.Errorf(http.StatusBadRequest, "%s", err)
 	}
 	rec := l.machine.Record()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/pg/backup"
+	"github.com/ramhq/ram/pg/backup/ident"
 	"github.com/ramhq/ram/pg/backup/restore"
 	"github.com/ramhq/ram/pg/backup/take"
 	"github.com/ramhq/ram/pg/backup/wal"
@@ -55,7 +56,7 @@ func (w worker) backUp(ctx context.Context, job reconcile.Job, progress func(str
 	if err := w.sweep(ctx, repository); err != nil {
 		return result, err
 	}
-	id, err := backup.NewID(time.Now(), job.Name)
+	id, err := ident.NewID(time.Now(), job.Name)
 	if err != nil {
 		return result, err
 	}

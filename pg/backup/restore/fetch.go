@@ -14,6 +14,7 @@ import (
 
 	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/pg/backup"
+	"github.com/ramhq/ram/pg/backup/ident"
 )
 
 // Options say what is fetched, and whereto.
@@ -93,7 +94,7 @@ func fetch(ctx context.Context, o Options) error {
 // checkNames makes sure that an entry, which anybody may have written who can write to
 // the repository, speaks of its own objects and tablespaces.
 func checkNames(e backup.Entry) error {
-	if err := backup.ValidID(e.ID); err != nil {
+	if err := ident.ValidID(e.ID); err != nil {
 		return err
 	}
 	known := map[uint32]bool{0: true}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/pg/backup"
+	"github.com/ramhq/ram/pg/backup/ident"
 )
 
 // DefaultPartSize is the size of parts when Options name none.
@@ -36,7 +37,7 @@ type Options struct {
 	// application_name and the time limits have defaults.
 	Conninfo pg.Conninfo
 	Password string
-	// ID is the new backup's, from backup.NewID.
+	// ID is the new backup's, from ident.NewID.
 	ID string
 	// Cluster, Node and By go into the catalog as they are.
 	Cluster, Node, By string
@@ -85,7 +86,7 @@ func Take(ctx context.Context, o Options) (backup.Entry, error) {
 
 // complete checks the options and fills in defaults.
 func (o Options) complete() (Options, error) {
-	if err := backup.ValidID(o.ID); err != nil {
+	if err := ident.ValidID(o.ID); err != nil {
 		return o, err
 	}
 	if o.SystemID == 0 {
