@@ -89,11 +89,16 @@ func TestBackupsAreStruck(t *testing.T) {
 	fill(c, primaryOf(c), 48)
 	first := backUp(c, "--name", "first")
 
+	// Some here, and all, again and again, when seeds are asked for.
+	backupStrikes, proofStrikes := []strike{strikes[0], strikes[2]}, []strike{strikes[1]}
+	if os.Getenv("RAM_TEST_SEEDS") != "" {
+		backupStrikes, proofStrikes = strikes, strikes
+	}
 	for range seeds() {
-		for _, s := range []strike{strikes[0], strikes[2], strikes[4]} {
+		for _, s := range backupStrikes {
 			c.Part("a backup, and "+s.name, func(t *testing.T) { struckJob(t, c, s, reconcile.JobBackup, "create") })
 		}
-		for _, s := range []strike{strikes[0], strikes[1], strikes[3]} {
+		for _, s := range proofStrikes {
 			c.Part("a proof, and "+s.name, func(t *testing.T) { struckJob(t, c, s, reconcile.JobVerify, "verify", first) })
 		}
 	}
@@ -119,14 +124,11 @@ func TestBackupsAreStruck(t *testing.T) {
 		c.CtlOK("backup", "restore", "--to-time", target, "--auto-approve", "--detach")
 		c.CtlFails([]string{"a restore is under way already", "--abort"}, "backup", "restore", "--auto-approve")
 		c.CtlFails([]string{"the cluster is being restored"}, "backup", "create")
-		for _, s := range []strike{strikes[0], strikes[2], strikes[1]} {
+		for _, s := range []strike{strikes[0], strikes[2]} {
 			node, _ := c.Logged(logs, ofAgent("restore"))
 			time.Sleep(rand.N(2 * time.Second))
 			logs = c.MarkLogs()
 			s.kill(c, node)
-			if s.name == strikes[2].name {
-				logs = nil // it is not begun again, unless the leader is at it
-			}
 		}
 		isRestored(t, c, before)
 		holds(t, c, want)
