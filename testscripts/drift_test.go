@@ -343,6 +343,9 @@ func checkUnguarded(t *testing.T, c *cluster.Cluster, node string) {
 	t.Helper()
 	c.CtlOK("pause")
 	c.PgCtl(node, "stop", "-m", "fast")
+	c.Until("the guard has made sure that no process is left", cluster.Patience, func() bool {
+		return !slices.ContainsFunc(c.Processes(node), func(p cluster.Process) bool { return strings.Contains(p.Command, "ramd guard") })
+	})
 	startByHand(c, node)
 	byHand := c.Postmaster(node)
 	if byHand == 0 {
