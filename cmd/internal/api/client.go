@@ -106,7 +106,8 @@ type Call struct {
 	// Path follows Prefix and may have a query.
 	Path string
 	In   any
-	// Repeatable requests have no effect, or the same one twice as once: they
+	// A request that a ramd says it has done nothing about, because leadership is
+	// changing hands, is tried again in any case. Repeatable requests have no effect, or the same one twice as once: they
 	// are tried again at another address whatever went wrong with the first.
 	Repeatable bool
 	// Wait is the time that the server was asked to wait before it answers.
@@ -123,7 +124,8 @@ func (c *Client) Do(ctx context.Context, call Call, out any) error {
 	until := time.Now().Add(c.config.Patience)
 	for {
 		err := c.round(ctx, call, body, out)
-		if !call.Repeatable || !errors.Is(err, ErrUnavailable) || time.Now().After(until) {
+		again := errors.Is(err, errMoved) || call.Repeatable && errors.Is(err, ErrUnavailable)
+		if !again || time.Now().After(until) {
 			return err
 		}
 		select {

@@ -130,6 +130,22 @@ func TestTheAddressThatAnsweredIsAskedNext(t *testing.T) {
 	}
 }
 
+func TestAWriteThatWasSurelyNotDoneIsAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		moving := func() (*http.Response, error) {
+			if time.Since(begin) < time.Second {
+				return answers(421, nil, "leadership is changing hands")()
+			}
+			return answers(200, nil, "")()
+		}
+		_, err := twoHosts(moving, fails(refusesDial)).client(t, 3*time.Second).Apply(t.Context(), ApplyRequest{})
+		if err != nil || time.Since(begin) < time.Second {
+			t.Errorf("%v after %s", err, time.Since(begin))
+		}
+	})
+}
+
 func TestAnElectionIsWaitedForAndNothingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()

@@ -22,6 +22,8 @@ var (
 	// ErrUnreachable says that no ramd answered.
 	ErrUnreachable = errors.New("unreachable")
 
+	// errMoved says that leadership is changing hands and that the request had no effect.
+	errMoved = errors.New("moved")
 	// errNotSent says that the request surely had no effect.
 	errNotSent = errors.New("not sent")
 )
@@ -32,6 +34,7 @@ var sentinels = map[int]error{
 	http.StatusNotFound:           ErrNotFound,
 	http.StatusConflict:           ErrConflict,
 	http.StatusServiceUnavailable: ErrUnavailable,
+	http.StatusMisdirectedRequest: errMoved,
 }
 
 // Error is a refusal that a ramd answered with.

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"sync/atomic"
 
+	"github.com/ramhq/ram/cmd/internal/api"
 	"github.com/ramhq/ram/raftstore"
 	"github.com/ramhq/ram/reconcile"
 )
@@ -91,6 +93,9 @@ func (l ledger) Propose(ctx context.Context, cmd reconcile.Command) error {
 	return err
 }
 
+// errMoved has ramctrl ask again: nothing was done, and there will be another leader.
+var errMoved = api.Errorf(http.StatusMisdirectedRequest, "leadership is changing hands, and nothing was done")
+
 // propose also returns the record that the command made.
 func (l ledger) propose(ctx context.Context, cmd reconcile.Command) (*reconcile.Record, error) {
 	b, err := reconcile.EncodeCommand(cmd)
@@ -98,6 +103,9 @@ func (l ledger) propose(ctx context.Context, cmd reconcile.Command) (*reconcile.
 		return nil, err
 	}
 	result, err := l.store.Propose(ctx, b)
+	if errors.Is(err, raftstore.ErrNotLeader) && !errors.Is(err, raftstore.ErrOutcomeUnknown) {
+		return nil, fmt.Errorf("%w: %w", errMoved, err)
+	}
 	if err != nil {
 		return nil, err
 	}
