@@ -19,72 +19,93 @@ func (b backend) Restore(ctx context.Context, r api.RestoreRequest) (api.Restore
 	if err != nil {
 		return api.RestoreAnswer{}, err
 	}
-	rec, obs := l.machine.Record(), l.leader.Observed()
+	rec := l.machine.Record()
 	if rec.Spec == nil {
 		return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "no spec has been applied yet: ramctrl apply")
 	}
+	plan := l.planRestore
 	if r.Abort {
-		cmd, err := reconcile.AbortRestore(rec, obs)
-		if err != nil {
-			return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "%s", err)
-		}
-		answer := api.RestoreAnswer{Node: rec.Restoring.Former, Steps: []string{fmt.Sprintf("start %s again with the data of before", rec.Restoring.Former)}}
-		if r.DryRun {
-			return answer, nil
-		}
-		return answer, l.proposeRestore(ctx, r.By, cmd)
+		plan = l.planAbort
 	}
+	cmd, answer, err := plan(ctx, rec, r)
+	if err != nil || r.DryRun {
+		return answer, err
+	}
+	return answer, l.proposeRestore(ctx, r.By, cmd)
+}
+
+// planAbort is what giving a restore up comes to.
+func (l *life) planAbort(_ context.Context, rec *reconcile.Record, _ api.RestoreRequest) (*reconcile.RestoreCluster, api.RestoreAnswer, error) {
+	cmd, err := reconcile.AbortRestore(rec, l.leader.Observed())
+	if err != nil {
+		return nil, api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "%s", err)
+	}
+	step := fmt.Sprintf("start %s again with the data of before", rec.Restoring.Former)
+	return cmd, api.RestoreAnswer{Node: rec.Restoring.Former, Steps: []string{step}}, nil
+}
+
+// planRestore is what a restore of the cluster comes to.
+func (l *life) planRestore(ctx context.Context, rec *reconcile.Record, r api.RestoreRequest) (cmd *reconcile.RestoreCluster, answer api.RestoreAnswer, err error) {
 	repository, err := l.openRepository(ctx, r.Repository)
 	if err != nil {
-		return api.RestoreAnswer{}, err
+		return nil, answer, err
 	}
 	defer repository.Close()
+	entry, reach, err := l.startingPoint(ctx, rec, repository, r)
+	if err != nil {
+		return nil, answer, err
+	}
+	found, err := l.depot().find(r.Repository)
+	if err != nil {
+		return nil, answer, err
+	}
+	order := reconcile.RestoreOrder{Repository: found.Name, Backup: entry.ID, Target: r.Target}
+	cmd, err = reconcile.RestoreFor(rec, l.leader.Observed(), order, r.Node)
+	if err != nil {
+		return nil, answer, api.Errorf(http.StatusConflict, "%s", err)
+	}
+	return cmd, api.RestoreAnswer{
+		Backup: backupInfo(found.Name, entry), Target: r.Target, Reach: reach, Node: cmd.Begin.Node,
+		Steps: restoreSteps(rec, cmd.Begin), Loses: fmt.Sprintf("everything that was written after %s", r.Target),
+	}, nil
+}
+
+// startingPoint is the backup from which a target is reached, and how far recovery from
+// it can go.
+func (l *life) startingPoint(ctx context.Context, rec *reconcile.Record, repository *backup.Repository, r api.RestoreRequest) (entry backup.Entry, reach *api.BackupReach, err error) {
+	refuse := func(format string, args ...any) (backup.Entry, *api.BackupReach, error) {
+		return backup.Entry{}, nil, api.Errorf(http.StatusConflict, format, args...)
+	}
 	entries, err := repository.Backups(ctx)
 	if err != nil {
-		return api.RestoreAnswer{}, err
+		return entry, nil, err
 	}
 	known := r.Target // where it is, for a named point
 	if r.Target.Point != "" {
 		point, ok := rec.Point(r.Target.Point)
 		if !ok {
-			return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "no restore point %q was written by ramctrl backup point: for one that was written in SQL give its LSN (--to-lsn)", r.Target.Point)
+			return refuse("no restore point %q was written by ramctrl backup point: for one that was written in SQL give its LSN (--to-lsn)", r.Target.Point)
 		}
 		known = reconcile.RestoreTarget{LSN: point.LSN}
 	}
 	if b, behind := rec.LeftBehind(r.Target.Time); behind {
-		return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "%s cannot be reached any more: the restore at %s went back to %s, and left behind what was written in between",
+		return refuse("%s cannot be reached any more: the restore at %s went back to %s, and left behind what was written in between",
 			r.Target, b.Restored.Format(time.RFC3339), b.Time.UTC().Format(time.RFC3339))
 	}
-	entry, err := choose(entries, r.Backup, known)
-	if err != nil {
-		return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "%s", err)
+	if entry, err = choose(entries, r.Backup, known); err != nil {
+		return refuse("%s", err)
 	}
 	if entry.SystemID != rec.SystemID {
-		return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "backup %s is of another PostgreSQL cluster (system identifier %s, this cluster has %s): begin a new cluster with bootstrap { restore { ... } }", entry.ID, entry.SystemID, rec.SystemID)
+		return refuse("backup %s is of another PostgreSQL cluster (system identifier %s, this cluster has %s): begin a new cluster with bootstrap { restore { ... } }", entry.ID, entry.SystemID, rec.SystemID)
 	}
-	reach := reachOf(ctx, repository, entry)
+	reach = reachOf(ctx, repository, entry)
 	if written := l.written(ctx, r.Target.LSN); r.Target.LSN > max(written, reach.To) {
-		return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "%s cannot be reached: the primary has written WAL to LSN %s, and no further", r.Target, written)
+		return refuse("%s cannot be reached: the primary has written WAL to LSN %s, and no further", r.Target, written)
 	}
 	if why := beyond(known, reach, rec.Spec.Archive != nil && rec.Restoring == nil, time.Now()); why != "" {
-		return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "%s", why)
+		return refuse("%s", why)
 	}
-	found, err := l.depot().find(r.Repository)
-	if err != nil {
-		return api.RestoreAnswer{}, err
-	}
-	cmd, err := reconcile.RestoreFor(rec, obs, reconcile.RestoreOrder{Repository: found.Name, Backup: entry.ID, Target: r.Target}, r.Node)
-	if err != nil {
-		return api.RestoreAnswer{}, api.Errorf(http.StatusConflict, "%s", err)
-	}
-	answer := api.RestoreAnswer{
-		Backup: backupInfo(found.Name, entry), Target: r.Target, Reach: reach, Node: cmd.Begin.Node,
-		Steps: restoreSteps(rec, cmd.Begin), Loses: fmt.Sprintf("everything that was written after %s", r.Target),
-	}
-	if r.DryRun {
-		return answer, nil
-	}
-	return answer, l.proposeRestore(ctx, r.By, cmd)
+	return entry, reach, nil
 }
 
 // written is how far the primary has written WAL. Reports are a little old, so it waits
