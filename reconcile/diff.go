@@ -103,6 +103,7 @@ type differ struct {
 	going     []string // IDs of restart steps that begin now; at most one
 	later     []Step   // restarts of nodes that are still to be copied
 	held      []string // IDs of configure steps that other steps hold back
+	replaying []string // names of the standbys among them that wait for their own replay alone
 	leavers   []string // names, sorted; nil until asked for
 	voting    []string // IDs of steps that change Raft's voters now
 	// sick names the data nodes that do not serve, away those that were told to

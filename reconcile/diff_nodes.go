@@ -214,6 +214,7 @@ func (d *differ) configure(n spec.Node, view NodeView, issued, final Assignment)
 		s.Reason = d.differences(issued, final)
 		if d.unreplayed(n, final) {
 			s.Waits = fmt.Sprintf("%s to replay that %s has lowered its settings", n.Name, d.primary.Name)
+			d.replaying = append(d.replaying, n.Name)
 		}
 		d.held = append(d.held, id)
 	default:

@@ -128,7 +128,7 @@ func pendingRestart(issued Assignment, r Report) []string {
 }
 
 // afterLoading has a standby's restart wait for nodes before it that are loading
-// their configuration: only then do they show whether they restart too, and the
+// their configuration, or have yet to replay what lets them: only then do they show whether they restart too, and the
 // order is to be the one that the plan has told.
 func (d *differ) afterLoading(n spec.Node, s *Step) {
 	if s.effect == nil || n.Name == d.primary.Name {
@@ -139,7 +139,8 @@ func (d *differ) afterLoading(n spec.Node, s *Step) {
 			return
 		}
 		view := d.obs.Nodes[other.Name]
-		if view.Running() && view.Report.Problem == nil && view.Report.Loaded < d.rec.Assignments[other.Name].Serial {
+		loading := view.Report.Loaded < d.rec.Assignments[other.Name].Serial || slices.Contains(d.replaying, other.Name)
+		if view.Running() && view.Report.Problem == nil && loading {
 			s.After = append(s.After, d.has(stepID(StepConfigure, other.Name))...)
 		}
 	}

@@ -111,7 +111,11 @@ func TestBackupsAreStruck(t *testing.T) {
 			before = len(backups(c))
 			c.CtlOK("backup", "create", "--detach")
 			c.Logged(logs, ofJob(reconcile.JobBackup))
+			second := c.Ctl("backup", "create")
 			cancelled = c.Ctl("backup", "cancel").Code == 0
+			if cancelled && (second.Code == 0 || !strings.Contains(second.Stderr, "is under way") || !strings.Contains(second.Stderr, "ramctrl backup cancel")) {
+				t.Errorf("a second backup: %s", second)
+			}
 		}
 		if job := jobEnded(c); job.State != reconcile.JobCancelled || len(backups(c)) != before {
 			t.Errorf("job %+v; %d backups, were %d", job, len(backups(c)), before)
