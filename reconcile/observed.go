@@ -143,9 +143,11 @@ type Pulse struct {
 	// Silent is the time since the agent of the primary was heard last. A new leader
 	// knows of earlier times as the voter that it was.
 	Silent time.Duration `json:"silent_ns,omitempty"`
-	// Serves is set when another node has had an answer from the primary's
-	// PostgreSQL since the silence began to be suspicious.
-	Serves bool `json:"serves,omitempty"`
+	// Unreached is set when the others, when they were last asked, have had their time
+	// and none of them got an answer from the primary's PostgreSQL. As long as nobody was
+	// asked, or the answers are out, it is not: a leader that could not look for a while
+	// asks before it judges.
+	Unreached bool `json:"unreached,omitempty"`
 	// LSN is the end of WAL that the primary has told of.
 	LSN pg.LSN `json:"lsn,omitempty"`
 	// Open is how long this leader has known that the record's term is open.

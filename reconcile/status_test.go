@@ -180,7 +180,7 @@ func TestStatusSaysWhyALostPrimaryIsNotReplaced(t *testing.T) {
 	c.Failover.Automatic = false
 	rec.Spec = &c
 	obs := seen(t, w, "a silent")
-	obs.Pulse = reconcile.Pulse{Silent: time.Minute}
+	obs.Pulse = reconcile.Pulse{Silent: time.Minute, Unreached: true}
 	warnings := func(raft reconcile.RaftStatus) string {
 		return strings.Join(reconcile.StatusOf(&rec, obs, reconcile.Plan{}, raft).Warnings, "; ")
 	}

@@ -62,7 +62,7 @@ func watchPrimary(rec *Record, obs Observed) Succession {
 	}
 	why, dead := suspect(rec, obs)
 	if why == "" {
-		return Succession{Ask: obs.Pulse.Silent > rec.Spec.Failover.Detect.Std()/2}
+		return Succession{Ask: suspicious(rec, obs)}
 	}
 	v := obs.Nodes[rec.Primary]
 	intact := v.Report.Data.State == pg.DirCluster && v.Report.Data.SystemID == rec.SystemID
@@ -99,11 +99,20 @@ func suspect(rec *Record, obs Observed) (why string, dead bool) {
 		return fmt.Sprintf("PostgreSQL on %s has ended", name), true
 	case held && r.Hung >= limits.Lease.Std():
 		return fmt.Sprintf("PostgreSQL on %s has answered nobody for %s", name, limits.Lease), false
-	case obs.Pulse.Silent > limits.Detect.Std() && !obs.Pulse.Serves:
+	case obs.Pulse.Silent > limits.Detect.Std() && obs.Pulse.Unreached:
 		return fmt.Sprintf("nothing was heard of %s for more than %s, and no other node reaches its PostgreSQL", name, limits.Detect), false
 	}
 	return "", false
 }
+
+// suspicious reports whether the silence is long enough to ask others.
+func suspicious(rec *Record, obs Observed) bool {
+	return obs.Pulse.Silent > AskAfter(rec.Spec.Failover.Detect.Std())
+}
+
+// AskAfter is the silence after which others are asked whether the primary's PostgreSQL
+// answers them. They have the rest of detect for it.
+func AskAfter(detect time.Duration) time.Duration { return detect / 3 }
 
 func guarantees(sets []SyncSet) bool {
 	return len(sets) > 0 && !slices.ContainsFunc(sets, func(s SyncSet) bool { return s.K == 0 })
@@ -202,9 +211,9 @@ func freeze(rec *Record, term uint64, o Opening) []Assign {
 // awaitStop has a switchover go on when the old primary has stopped, or will not.
 func awaitStop(rec *Record, obs Observed) Succession {
 	o := *rec.Opening
-	silent := obs.Pulse.Silent > rec.Spec.Failover.Detect.Std() && !obs.Pulse.Serves
+	silent := obs.Pulse.Silent > rec.Spec.Failover.Detect.Std() && obs.Pulse.Unreached
 	if !confirmedDead(rec, obs) && !silent && obs.Pulse.Open < stopPatience {
-		return Succession{Waits: fmt.Sprintf("waits for %s to shut down", o.Deposed), Ask: obs.Pulse.Silent > rec.Spec.Failover.Detect.Std()/2}
+		return Succession{Waits: fmt.Sprintf("waits for %s to shut down", o.Deposed), Ask: suspicious(rec, obs)}
 	}
 	o.Stopping = false
 	list := freeze(rec, rec.Term, o)

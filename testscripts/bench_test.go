@@ -61,7 +61,7 @@ func reportPair(b *testing.B, applied, byHand time.Duration) {
 }
 
 func threeApplied(b *testing.B) time.Duration {
-	c := cluster.New(b, cluster.Spec{Nodes: []string{"a", "b", "c"}}.String())
+	c := cluster.New(b, cluster.Spec{Nodes: []string{"a", "b", "c"}, Swift: true}.String())
 	c.Start("a", "b", "c")
 	c.AwaitFormed()
 	begun := time.Now()
@@ -193,7 +193,7 @@ func freePorts(b *testing.B, n int) []int {
 func BenchmarkIdle(b *testing.B) {
 	const rest = 30 * time.Second
 	for b.Loop() {
-		c := cluster.New(b, cluster.Spec{Nodes: []string{"a", "b", "c"}}.String())
+		c := cluster.New(b, cluster.Spec{Nodes: []string{"a", "b", "c"}, Swift: true}.String())
 		c.Start("a", "b", "c")
 		c.Apply("")
 		c.AwaitConverged()

@@ -269,7 +269,7 @@ func TestDevRefuses(t *testing.T) {
 			"a port that is taken, with what has it",
 			threeNodes.String(),
 			[]string{"up", d.spec, "--dir", d.dir},
-			[]string{"node b: port 8080 (api) of " + d.Host("b") + " is taken by process", "testscripts.test", "ports.api"},
+			[]string{"node b: port 8080 (api) of " + d.Host("b") + " is taken by process", filepath.Base(os.Args[0]), "ports.api"},
 		},
 		{
 			"hosts that are not this machine",

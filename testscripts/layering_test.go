@@ -37,6 +37,7 @@ var levels = map[string]int{
 	"pg/guard":        2,
 	"pg/backup":       2,
 	"pg/backup/ident": 1,
+	"pg/internal/...": 1,
 	"pg/backup/...":   2,
 
 	"reconcile/leader": 3,

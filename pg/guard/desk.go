@@ -8,8 +8,9 @@ import (
 	"net"
 	"os"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/ramhq/ram/pg/internal/socket"
 )
 
 // writeLimit is how long a reader may keep the guard waiting.
@@ -41,51 +42,19 @@ type visitor struct {
 // openDesk listens on path. A socket that nobody answers is a dead guard's and is
 // replaced.
 func openDesk(path string) (*desk, error) {
-	listener, err := listen(path)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		if err := removeStale(path); err != nil {
-			return nil, err
-		}
-		listener, err = listen(path)
+	listener, err := socket.Listen(path, -1)
+	if errors.Is(err, socket.ErrInUse) {
+		return nil, fmt.Errorf("listen for ramd: a guard of another data directory answers on %s; give each ramd a directory of its own (--data-dir)", path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listen for ramd: %w", err)
 	}
+	// unlist removes the path, at its own time.
+	listener.SetUnlinkOnClose(false)
 	return &desk{
 		listener: listener, path: path,
 		calls: make(chan call), closed: make(chan struct{}), conns: make(map[*visitor]struct{}),
 	}, nil
-}
-
-// listen relies on the umask of the process for the mode 0600.
-func listen(path string) (*net.UnixListener, error) {
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	// unlist removes the path, at its own time.
-	listener.SetUnlinkOnClose(false)
-	if err := os.Chmod(path, 0o600); err != nil {
-		listener.Close()
-		return nil, err
-	}
-	return listener, nil
-}
-
-func removeStale(path string) error {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return err
-	}
-	if info.Mode().Type() != os.ModeSocket {
-		return fmt.Errorf("listen for ramd: %s is not a socket; move it away", path)
-	}
-	conn, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
-		conn.Close()
-		return fmt.Errorf("listen for ramd: a guard of another data directory answers on %s; give each ramd a directory of its own (--data-dir)", path)
-	}
-	return os.Remove(path)
 }
 
 // serve accepts connections until unlist.

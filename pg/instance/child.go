@@ -40,6 +40,18 @@ type child struct {
 // keptLines is how many lines of a failed program's complaints an error carries.
 const keptLines = 6
 
+// environment is all of a program's, with more of the form name=value. What ramd's own
+// Go runtime was told is told to the commands of ramd that PostgreSQL runs, too.
+func (i *Instance) environment(more ...string) []string {
+	env := []string{"PATH=" + i.binaries.Dir + ":/usr/local/bin:/usr/bin:/bin", "LC_ALL=C"}
+	for _, name := range []string{"GODEBUG", "GORACE", "GOTRACEBACK"} {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	return append(env, more...)
+}
+
 // run waits for the program's end.
 func (i *Instance) run(ctx context.Context, c child) error {
 	complaints, writer, err := os.Pipe()
@@ -49,7 +61,7 @@ func (i *Instance) run(ctx context.Context, c child) error {
 	defer complaints.Close()
 	cmd := exec.CommandContext(ctx, i.binaries.path(c.program), c.args...)
 	cmd.Dir = "/"
-	cmd.Env = append([]string{"PATH=" + i.binaries.Dir + ":/usr/bin:/bin", "LC_ALL=C", "PGAPPNAME=ramd"}, c.env...)
+	cmd.Env = append(i.environment("PGAPPNAME=ramd"), c.env...)
 	cmd.Stdout, cmd.Stderr = c.stdout, writer
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setpgid: true, Pdeathsig: cmp.Or(c.deathSignal, syscall.SIGKILL), Credential: i.user.credential(),

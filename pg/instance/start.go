@@ -116,7 +116,7 @@ func (i *Instance) guardConfig(o StartOptions) guard.Config {
 	return guard.Config{
 		Version: i.cfg.Version,
 		Binary:  i.binaries.path("postgres"), Args: args,
-		Env:     []string{"PATH=" + i.binaries.Dir + ":/usr/local/bin:/usr/bin:/bin", "LC_ALL=C", "PGDATA=" + i.cfg.DataDir},
+		Env:     i.environment("PGDATA=" + i.cfg.DataDir),
 		DataDir: i.cfg.DataDir, Credential: i.user.guardCredential(),
 		Socket: i.guardSocket(), ExitFile: i.exitFile(), ServerLog: i.LogFile(), GuardLog: i.guardLog(),
 		Lease: o.Lease, Term: o.Term, Watchdog: o.Watchdog,

@@ -98,8 +98,9 @@ type Agent struct {
 	watch      string // Report.Watch
 	// streamed is when the local standby was last seen to receive WAL, or not to run.
 	streamed time.Time
-	// answered is when a fresh session last had an answer.
-	answered time.Time
+	// answered is when a fresh session last had an answer, in time lived.
+	answered     time.Duration
+	everAnswered bool
 	// cancel ends the act that is under way; nil when none is.
 	cancel context.CancelFunc
 
@@ -108,6 +109,7 @@ type Agent struct {
 	// employed is the node's job; nil for none.
 	employed *work // guarded by mu
 
+	lived lived
 	beats sync.WaitGroup // calls to voters, and jobs
 }
 

@@ -38,7 +38,8 @@ func (a *Agent) beating(ctx context.Context) error {
 	defer rounds.Wait()
 	slots := make(chan struct{}, beatsUnderWay)
 	for {
-		interval := max(a.cfg.Limits().Detect/beatsPerDetect, 10*time.Millisecond)
+		interval := a.beatInterval()
+		a.now()
 		if a.isPrimary() {
 			select {
 			case slots <- struct{}{}:
@@ -55,6 +56,14 @@ func (a *Agent) beating(ctx context.Context) error {
 	}
 }
 
+func (a *Agent) beatInterval() time.Duration {
+	return max(a.cfg.Limits().Detect/beatsPerDetect, 10*time.Millisecond)
+}
+
+// now is the time lived. Beats that stay away for three times their interval show that
+// the process did not run.
+func (a *Agent) now() time.Duration { return a.lived.at(time.Now(), 3*a.beatInterval()) }
+
 func (a *Agent) isPrimary() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -65,7 +74,7 @@ func (a *Agent) isPrimary() bool {
 func (a *Agent) renew(ctx context.Context) {
 	a.mu.Lock()
 	term, running := a.assignment.Term, a.local.Server.PID != 0 && !a.local.Server.Recovery
-	hung := a.hung(time.Now())
+	hung := a.hung()
 	a.mu.Unlock()
 	left, err := a.confirm(ctx, term)
 	if err != nil || !running || hung > a.cfg.Limits().Lease {
@@ -160,7 +169,7 @@ func (a *Agent) checked(good bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if good {
-		a.answered = time.Now()
+		a.answered, a.everAnswered = a.now(), true
 		return
 	}
 	signal(a.report)
@@ -176,12 +185,12 @@ func (a *Agent) apart(now time.Time) time.Duration {
 }
 
 // hung is how long no fresh session has had an answer. It is called with mu held.
-func (a *Agent) hung(now time.Time) time.Duration {
+func (a *Agent) hung() time.Duration {
 	s := a.local.Server.State
-	if a.answered.IsZero() || a.assignment.Role != reconcile.RolePrimary || s != pg.ServerRunning && s != pg.ServerHung {
+	if !a.everAnswered || a.assignment.Role != reconcile.RolePrimary || s != pg.ServerRunning && s != pg.ServerHung {
 		return 0
 	}
-	if silent := now.Sub(a.answered); silent > a.checkInterval()+time.Second {
+	if silent := a.now() - a.answered; silent > a.checkInterval()+time.Second {
 		return silent
 	}
 	return 0

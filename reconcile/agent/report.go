@@ -72,7 +72,7 @@ func (a *Agent) Last() reconcile.Report {
 	r := reconcile.Report{
 		Node: a.cfg.Name, Incarnation: a.cfg.Incarnation, Ramd: a.cfg.Version,
 		Serial: a.assignment.Serial, Settled: l.Settled,
-		Data: l.Data, Server: l.Server, Launched: l.Launched, SyncSince: l.SyncSince, Hung: a.hung(time.Now()), Apart: a.apart(time.Now()),
+		Data: l.Data, Server: l.Server, Launched: l.Launched, SyncSince: l.SyncSince, Hung: a.hung(), Apart: a.apart(time.Now()),
 		Written: l.Written, Loaded: l.Loaded, Started: l.Started, Drift: l.Drift, Watch: a.watch,
 		Retired: a.looked && a.assignment.Role == reconcile.RoleRetired && l.Data.State == pg.DirAbsent && l.Server.State == pg.ServerStopped,
 	}

@@ -102,7 +102,7 @@ func (r *round) untilSuspicion() time.Duration {
 		return mostSuspicion
 	}
 	silent, _ := r.cfg.Cluster.Heard(rec.Primary)
-	for _, limit := range []time.Duration{detect / 2, detect} {
+	for _, limit := range []time.Duration{reconcile.AskAfter(detect), detect} {
 		if silent <= limit {
 			return max(leastSuspicion, limit-silent+time.Millisecond)
 		}

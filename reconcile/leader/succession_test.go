@@ -157,6 +157,21 @@ func TestAPrimaryWhosePostgreSQLAnswersOthersIsKept(t *testing.T) {
 	})
 }
 
+// A leader that was busy, or has just been elected, has asked nobody yet.
+func TestALeaderThatHasNotLookedForLongAsksBeforeItJudges(t *testing.T) {
+	e := &electorate{answers: true}
+	leadWhole(t, e, []string{"a"}, func(s *store) {
+		e.mu.Lock()
+		last := time.Now().Add(-time.Minute)
+		e.beat = func() time.Time { return last }
+		e.mu.Unlock()
+		time.Sleep(time.Minute)
+		if rec := s.Record(); rec.Opening != nil || rec.Primary != "a" {
+			t.Errorf("it was replaced: primary %q, opening %+v", rec.Primary, rec.Opening)
+		}
+	})
+}
+
 func TestNoTermIsOpenedThatNobodyCouldBeGranted(t *testing.T) {
 	e := &electorate{}
 	leadWhole(t, e, []string{"a", "c"}, func(s *store) {

@@ -3,6 +3,7 @@ package leader
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ramhq/ram/pg"
@@ -28,17 +29,17 @@ type watch struct {
 	wake    func()
 	calls   sync.WaitGroup
 
-	mu       sync.Mutex // guards what follows
-	asking   bool
-	asked    time.Time // when they were asked last
-	answered time.Time // when a node last had an answer from the primary's server
-	term     uint64    // of the opening that is known
-	opened   time.Time // when it was first seen
-	asks     time.Time // when promises were first seen to be asked for; zero before
-	barring  bool
-	tried    time.Time // when they were told last
-	barred   time.Time // when a majority had been told of it; zero before
-	told     map[string]bool
+	mu        sync.Mutex // guards what follows
+	asking    bool
+	asked     time.Time // when they were asked last
+	unreached time.Time // when the last of them had no answer from the primary's server; zero when one had
+	term      uint64    // of the opening that is known
+	opened    time.Time // when it was first seen
+	asks      time.Time // when promises were first seen to be asked for; zero before
+	barring   bool
+	tried     time.Time // when they were told last
+	barred    time.Time // when a majority had been told of it; zero before
+	told      map[string]bool
 }
 
 // pulse is what reconcile.Succeed is told.
@@ -55,7 +56,7 @@ func (w *watch) pulse(rec *reconcile.Record, now time.Time) reconcile.Pulse {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if rec.Spec != nil {
-		p.Serves = !w.answered.IsZero() && now.Sub(w.answered) < rec.Spec.Failover.Detect.Std()
+		p.Unreached = !w.unreached.IsZero() && now.Sub(w.unreached) < rec.Spec.Failover.Detect.Std()
 	}
 	if rec.Opening == nil {
 		w.term = 0
@@ -84,7 +85,8 @@ func (w *watch) ask(ctx context.Context, rec *reconcile.Record) {
 		name = rec.Opening.Deposed
 	}
 	server := rec.Assignments[name].Server
-	limit := rec.Spec.Failover.Detect.Std() / 2
+	detect := rec.Spec.Failover.Detect.Std()
+	limit := detect - reconcile.AskAfter(detect)
 	now := time.Now()
 	w.mu.Lock()
 	busy := w.asking || w.cluster == nil || now.Sub(w.asked) < limit/asksPerLimit
@@ -99,6 +101,7 @@ func (w *watch) ask(ctx context.Context, rec *reconcile.Record) {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		var asked sync.WaitGroup
+		var reached atomic.Bool
 		for node := range rec.Members {
 			if node == name {
 				continue
@@ -106,15 +109,17 @@ func (w *watch) ask(ctx context.Context, rec *reconcile.Record) {
 			asked.Go(func() {
 				up, err := w.cluster.Ask(ctx, node, reconcile.Upstream{Node: name, Host: server.Host, Port: server.Port})
 				if err == nil && up {
-					w.mu.Lock()
-					w.answered = time.Now()
-					w.mu.Unlock()
+					reached.Store(true)
+					cancel() // one is enough
 				}
 			})
 		}
 		asked.Wait()
 		w.mu.Lock()
-		w.asking = false
+		w.asking, w.unreached = false, time.Time{}
+		if !reached.Load() {
+			w.unreached = time.Now()
+		}
 		w.mu.Unlock()
 		w.wake()
 	})

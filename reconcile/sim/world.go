@@ -254,7 +254,7 @@ func (w *World) pulse() reconcile.Pulse {
 		p.Silent, p.LSN = time.Duration(w.now-h.at)*tick, h.report.Server.LSN
 	}
 	if h := w.hosts[name]; h != nil {
-		p.Serves = h.server != nil
+		p.Unreached = h.server == nil
 	}
 	if w.Record.Opening != nil {
 		p.Open = time.Duration(w.now-max(w.opened, w.since)) * tick

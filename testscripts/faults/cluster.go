@@ -100,6 +100,7 @@ var hostName = regexp.MustCompile(`"@([a-z0-9_-]+)"`)
 // Apply applies. It gets the line of hba that clients need.
 func (c *Cluster) SetSpec(s cluster.Spec) {
 	c.superuser = nil
+	s.Swift = true
 	s.Postgres += "    hba = [\"host all all 10.77.0.0/16 scram-sha-256\"]\n"
 	c.spec = hostName.ReplaceAllStringFunc(s.String(), func(name string) string {
 		return `"` + c.Host(strings.Trim(name, `"@`)).Addr.String() + `"`

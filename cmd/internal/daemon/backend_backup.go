@@ -168,6 +168,9 @@ func (b backend) CreateBackup(ctx context.Context, r api.BackupRequest) (api.Job
 		return api.JobAnswer{}, err
 	}
 	rec := l.machine.Record()
+	if err := mayBegin(rec); err != nil {
+		return api.JobAnswer{}, err
+	}
 	job, from, err := plannedBackup(rec, r)
 	if err != nil {
 		return api.JobAnswer{}, err
@@ -234,6 +237,10 @@ func (b backend) VerifyBackup(ctx context.Context, r api.VerifyRequest) (api.Job
 	if err != nil {
 		return api.JobAnswer{}, err
 	}
+	rec, obs := l.machine.Record(), l.leader.Observed()
+	if err := mayBegin(rec); err != nil {
+		return api.JobAnswer{}, err
+	}
 	repository, err := l.openRepository(ctx, r.Repository)
 	if err != nil {
 		return api.JobAnswer{}, err
@@ -243,7 +250,6 @@ func (b backend) VerifyBackup(ctx context.Context, r api.VerifyRequest) (api.Job
 	if err != nil {
 		return api.JobAnswer{}, err
 	}
-	rec, obs := l.machine.Record(), l.leader.Observed()
 	found, err := l.depot().find(r.Repository)
 	if err != nil {
 		return api.JobAnswer{}, err
@@ -349,17 +355,25 @@ func (b backend) CancelJob(ctx context.Context, r api.CancelRequest) (api.JobAns
 	return l.jobAnswer(after, job.ID)
 }
 
-// begin records a job that an operator asks for.
-func (l *life) begin(ctx context.Context, job reconcile.Job) (api.JobAnswer, error) {
-	rec := l.machine.Record()
+// mayBegin is why no job can begin now.
+func mayBegin(rec *reconcile.Record) error {
 	switch {
 	case rec.Job != nil:
-		return api.JobAnswer{}, api.Errorf(http.StatusConflict, "job %d (%s) is under way: wait for its end, or ramctrl backup cancel", rec.Job.ID, rec.Job.Title())
+		return api.Errorf(http.StatusConflict, "job %d (%s) is under way: wait for its end, or ramctrl backup cancel", rec.Job.ID, rec.Job.Title())
 	case rec.Restoring != nil:
-		return api.JobAnswer{}, api.Errorf(http.StatusConflict, "the cluster is being restored: wait for its end")
+		return api.Errorf(http.StatusConflict, "the cluster is being restored: wait for its end")
 	case rec.SystemID == 0:
-		return api.JobAnswer{}, api.Errorf(http.StatusConflict, "the cluster has no data yet")
-	case job.Node == "":
+		return api.Errorf(http.StatusConflict, "the cluster has no data yet")
+	}
+	return nil
+}
+
+// begin records a job that an operator asks for.
+func (l *life) begin(ctx context.Context, job reconcile.Job) (api.JobAnswer, error) {
+	if err := mayBegin(l.machine.Record()); err != nil {
+		return api.JobAnswer{}, err
+	}
+	if job.Node == "" {
 		return api.JobAnswer{}, api.Errorf(http.StatusConflict, "there is no primary at present: try again when there is one")
 	}
 	after, err := l.ledger().propose(ctx, reconcile.Command{At: time.Now().UTC(), By: job.By, Begin: &reconcile.BeginJob{Job: job}})

@@ -2,21 +2,16 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"github.com/rs/zerolog"
 
 	"github.com/ramhq/ram/cmd/internal/buildinfo"
 	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/pg/backup/wal"
-	"github.com/ramhq/ram/pg/guard"
 	"github.com/ramhq/ram/pg/instance"
 	"github.com/ramhq/ram/reconcile"
 	"github.com/ramhq/ram/spec"
@@ -64,12 +59,6 @@ type host struct {
 	archive   *archive
 	apart     time.Time
 	syncSince pg.LSN
-}
-
-// lease is a term that was confirmed, until a moment.
-type lease struct {
-	term  uint64
-	until time.Time
 }
 
 // Timings of the local server.
@@ -223,54 +212,6 @@ func (h *host) Look(ctx context.Context, a reconcile.Assignment) (reconcile.Loca
 	return l, nil
 }
 
-// settledNote says which assignment a server was settled for, so that a ramd that was
-// started again has nothing to settle on a server that ran on.
-type settledNote struct {
-	Serial uint64 `json:"serial"`
-	PID    int    `json:"pid"`
-}
-
-func (h *host) settledPath() string { return filepath.Join(h.dataDir, "settled.json") }
-
-// setSettled notes that all is as an assignment has it. The note only saves work: it
-// need not survive a crash of the host. Of a promise there is none, since each ramd
-// makes it anew.
-func (h *host) setSettled(a reconcile.Assignment) {
-	h.mu.Lock()
-	h.settled = a.Serial
-	note := settledNote{a.Serial, h.pid}
-	h.mu.Unlock()
-	if a.Frozen() {
-		note = settledNote{}
-	}
-	text, err := json.Marshal(note)
-	if err == nil {
-		err = renameio.WriteFile(h.settledPath(), append(text, '\n'), 0o600)
-	}
-	if err != nil {
-		h.log.Debug().Err(err).Msg("what was settled is not noted")
-	}
-}
-
-// recallSettled reads the note once.
-func (h *host) recallSettled(l reconcile.Local) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.pid = l.Server.PID
-	if h.recalled {
-		return
-	}
-	h.recalled = true
-	var note settledNote
-	text, err := os.ReadFile(h.settledPath())
-	if err != nil || json.Unmarshal(text, &note) != nil {
-		return
-	}
-	if h.settled == 0 && note.PID == l.Server.PID && note.PID != 0 && note.Serial == l.Loaded {
-		h.settled = note.Serial
-	}
-}
-
 // paths are what only this host knows of an assignment's files.
 func (h *host) paths(inst *instance.Instance, a reconcile.Assignment, l reconcile.Local) reconcile.Paths {
 	promoted := l.Server.State == pg.ServerRunning && !l.Server.Recovery || l.Data.WasPrimary()
@@ -289,171 +230,10 @@ func (h *host) ownPaths(inst *instance.Instance) reconcile.Paths {
 	}
 }
 
-// syncMark is the end of WAL when a fresh session first showed the sync set that a
-// primary runs. That it does shows that every walsender has been told.
-func (h *host) syncMark(ctx context.Context, inst *instance.Instance, s pg.Server) pg.LSN {
-	names := s.Settings[syncNames]
-	writes := s.State == pg.ServerRunning && !s.Recovery
-	h.mu.Lock()
-	known, since := writes && h.sync == names, h.syncSince
-	fromNone := h.sync == "" && h.syncSeen && names != ""
-	h.mu.Unlock()
-	if known && since != 0 {
-		return since
-	}
-	since = 0
-	if writes {
-		shown, end, err := inst.FreshSync(ctx, fromNone)
-		if err != nil {
-			h.log.Debug().Err(err).Msg("could not see which sync set is in force")
-		}
-		if err == nil && shown == names {
-			since = end
-		}
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if s.State != pg.ServerRunning {
-		names = "" // it will start to wait for standbys anew
-	}
-	h.syncSeen = true
-	if since != 0 || !writes {
-		h.sync, h.syncSince = names, since
-	}
-	return since
-}
-
-const syncNames = "synchronous_standby_names"
-
-// Renew is agent.Host's.
-func (h *host) Renew(ctx context.Context, term uint64, ttl time.Duration) error {
-	h.mu.Lock()
-	h.lease = lease{term, time.Now().Add(ttl)}
-	inst := h.inst
-	h.mu.Unlock()
-	if inst == nil {
-		return nil
-	}
-	err := inst.Renew(ctx, term, ttl)
-	if errors.Is(err, guard.ErrNotRunning) {
-		return nil // the server that is about to be started begins with it
-	}
-	return err
-}
-
-// unlimited is longer than any server runs.
-const unlimited = 10 * 365 * 24 * time.Hour
-
-// release lets the primary here go on until a ramd is back, which gives it a lease again.
-func (h *host) release(ctx context.Context) {
-	h.mu.Lock()
-	term, inst := h.lease.term, h.inst
-	h.mu.Unlock()
-	if inst == nil || term == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	err := inst.Renew(ctx, term, unlimited)
-	if err != nil && !errors.Is(err, guard.ErrNotRunning) {
-		h.log.Warn().Err(err).Msg("PostgreSQL ends when its lease does, unless ramd is back before")
-	}
-}
-
-// Check is agent.Host's. A server that refuses answers.
-func (h *host) Check(ctx context.Context) error {
-	h.mu.Lock()
-	inst := h.inst
-	h.mu.Unlock()
-	if inst == nil {
-		return nil
-	}
-	err := inst.WriteProbe(ctx)
-	if ctx.Err() == nil {
-		return nil
-	}
-	return err
-}
-
 func serial(s pg.Server, setting string) uint64 {
 	n, err := strconv.ParseUint(s.Settings[setting], 10, 64)
 	if err != nil {
 		return 0
 	}
 	return n
-}
-
-// roleEvery is how often the primary looks whether standbys can still log in.
-const roleEvery = 10 * time.Second
-
-// roleDrift is a replication role that somebody dropped or changed on a primary
-// that was settled.
-func (h *host) roleDrift(ctx context.Context, inst *instance.Instance, a reconcile.Assignment, l reconcile.Local) []reconcile.Drift {
-	if a.Role != reconcile.RolePrimary || l.Server.State != pg.ServerRunning || l.Server.Recovery || l.Settled < a.Serial {
-		return nil
-	}
-	h.mu.Lock()
-	due := time.Since(h.roleSeen) > roleEvery
-	h.mu.Unlock()
-	if secrets, ok := h.secrets(); due && ok {
-		role, err := inst.ReplicationRole(ctx, reconcile.ReplicationRole, secrets.Replication)
-		if err != nil {
-			h.log.Debug().Err(err).Msg("could not look at the replication role")
-			role = instance.RoleRight
-		}
-		h.sawRole(role)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.role == "" || h.role == instance.RoleRight {
-		return nil
-	}
-	return []reconcile.Drift{{
-		Where: "role", Name: reconcile.ReplicationRole, Have: string(h.role), Want: string(instance.RoleRight),
-	}}
-}
-
-func (h *host) sawRole(role instance.RoleState) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.role, h.roleSeen = role, time.Now()
-}
-
-// advanceEvery is how often a standby moves the slots that it keeps for the others.
-const advanceEvery = 10 * time.Second
-
-// keep takes what the primary's slots keep.
-func (h *host) keep(kept map[string]pg.LSN) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.kept = kept
-}
-
-// advanceSlots lets a standby's slots follow those of the primary, so that whoever
-// becomes the primary has the WAL that the others need and no more. The former
-// primary, which has no slot of its own there, gets what it lacks by a rewind.
-func (h *host) advanceSlots(ctx context.Context, inst *instance.Instance, l reconcile.Local) {
-	h.mu.Lock()
-	due := l.Server.State == pg.ServerRunning && l.Server.Recovery && time.Since(h.advanced) > advanceEvery
-	due = due && len(h.kept) > 0
-	if due {
-		h.advanced = time.Now()
-	}
-	kept := h.kept
-	h.mu.Unlock()
-	if !due {
-		return
-	}
-	for _, s := range l.Server.Slots {
-		to := l.Server.ReplayLSN
-		if least, ok := kept[s.Name]; ok {
-			to = min(to, least)
-		}
-		if s.Active || s.RestartLSN == 0 || s.RestartLSN >= to {
-			continue
-		}
-		if err := inst.AdvanceSlot(ctx, s.Name, to); err != nil {
-			h.log.Debug().Err(err).Str("slot", s.Name).Msg("slot stays where it is")
-		}
-	}
 }

@@ -10,11 +10,12 @@ import (
 	"net"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
+
+	"github.com/ramhq/ram/pg/internal/socket"
 )
 
 // ServiceConfig is what a Service works with.
@@ -47,52 +48,17 @@ func Listen(cfg ServiceConfig) (*Service, error) {
 	if err := CheckSocketPath(cfg.Socket); err != nil {
 		return nil, err
 	}
-	if cfg.UID < 0 {
-		cfg.UID = os.Geteuid()
-	}
-	listener, err := listen(cfg.Socket, cfg.UID)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		if err := removeStale(cfg.Socket); err != nil {
-			return nil, fmt.Errorf("listen for PostgreSQL's archiver: %w", err)
-		}
-		listener, err = listen(cfg.Socket, cfg.UID)
+	listener, err := socket.Listen(cfg.Socket, cfg.UID)
+	if errors.Is(err, socket.ErrInUse) {
+		return nil, fmt.Errorf("listen for PostgreSQL's archiver: another ramd answers on %s; give each ramd a directory of its own (--data-dir)", cfg.Socket)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listen for PostgreSQL's archiver: %w", err)
 	}
+	if cfg.UID < 0 {
+		cfg.UID = os.Geteuid()
+	}
 	return &Service{cfg: cfg, listener: listener, slots: make(chan struct{}, connections)}, nil
-}
-
-func listen(path string, uid int) (*net.UnixListener, error) {
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	err = os.Chmod(path, 0o600)
-	if err == nil && uid != os.Geteuid() {
-		err = os.Lchown(path, uid, -1)
-	}
-	if err != nil {
-		listener.Close()
-		return nil, err
-	}
-	return listener, nil
-}
-
-func removeStale(path string) error {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return err
-	}
-	if info.Mode().Type() != os.ModeSocket {
-		return fmt.Errorf("%s is not a socket; move it away", path)
-	}
-	conn, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
-		conn.Close()
-		return fmt.Errorf("another ramd answers on %s; give each ramd a directory of its own (--data-dir)", path)
-	}
-	return os.Remove(path)
 }
 
 // Serve answers until ctx ends, then removes the socket and returns nil when every

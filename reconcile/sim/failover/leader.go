@@ -24,8 +24,11 @@ type leadership struct {
 	term    uint64
 	barring uint64
 	barred  map[string]time.Duration
-	served  time.Duration
-	end     pg.LSN
+	// asked is when the others were last asked whether the primary's server answers
+	// them, served when one was asked that had an answer, unreached when all had had
+	// their time for nothing.
+	asked, served, unreached time.Duration
+	end                      pg.LSN
 }
 
 type heard struct {
@@ -78,7 +81,7 @@ func (h *host) observed() reconcile.Observed {
 func (h *host) pulse() reconcile.Pulse {
 	l, rec := h.ramd.leads, h.record()
 	silent := h.clock() - h.ramd.beat
-	p := reconcile.Pulse{Silent: silent, LSN: l.end, Serves: l.served != 0 && l.served > h.ramd.beat+h.failover().Detect.Std()/2}
+	p := reconcile.Pulse{Silent: silent, LSN: l.end, Unreached: h.unreached()}
 	if rec.Opening == nil {
 		return p
 	}
@@ -124,9 +127,7 @@ func (w *World) round(h *host) {
 	}
 	next := reconcile.Succeed(view, obs)
 	if next.Ask {
-		for _, o := range w.hosts {
-			w.send(message{from: h.name, to: o.name, asked: h.clock(), inquiry: &inquiry{primary: rec.Primary}})
-		}
+		h.inquire(rec.Primary)
 	}
 	if next.Bar {
 		h.barVoters(rec.Term)
@@ -179,6 +180,28 @@ func (h *host) barVoters(term uint64) {
 		if _, done := l.barred[v.name]; v.voter && !done {
 			h.w.send(message{from: h.name, to: v.name, bar: &bar{term: term}})
 		}
+	}
+}
+
+// unreached reports whether the others have lately been asked for nothing.
+func (h *host) unreached() bool {
+	l, detect := h.ramd.leads, h.failover().Detect.Std()
+	if end := l.asked + detect - reconcile.AskAfter(detect); l.served < l.asked && end <= h.clock() {
+		l.unreached = end
+	}
+	return l.unreached > l.served && h.clock()-l.unreached < detect
+}
+
+// inquire asks the others again once they have answered or had their time.
+func (h *host) inquire(primary string) {
+	l := h.ramd.leads
+	h.unreached()
+	if l.served < l.asked && l.unreached < l.asked {
+		return
+	}
+	l.asked = h.clock()
+	for _, o := range h.w.hosts {
+		h.w.send(message{from: h.name, to: o.name, asked: l.asked, inquiry: &inquiry{primary: primary}})
 	}
 }
 

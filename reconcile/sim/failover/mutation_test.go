@@ -42,7 +42,7 @@ var mutations = []struct {
 		if r.Opening != nil {
 			r.Sync = reconcile.SyncState{Current: r.Sync.Target(), Former: r.Sync.Former}
 		}
-	}}, "a b c d", "S2", 300},
+	}}, "a b c d; k=2", "S2", 300},
 	{"earlier terms' sets are forgotten", failover.Mutation{Transition: func(r *reconcile.Record) { r.Sync.Former = nil }}, "a b c d", "S2", 300},
 	{"a set counts alone before the checkpointer has read it", failover.Mutation{NoCheckpoint: true}, "a b c", "S2", 300},
 	{"an agent begins with what it remembers", failover.Mutation{Remembers: true}, "a b c; async", "S", 300},
