@@ -220,7 +220,7 @@ func archived(c *cluster.Cluster) {
 			c.Query(node, "SELECT pg_create_restore_point('next')::text")
 			c.Query(node, "SELECT pg_switch_wal()::text")
 		}
-		if last := s.Backups.Archive.Last; len(last) < len(segment) || last[8:] < segment[8:] {
+		if last := s.Backups.Archive.Last; len(last) < len(segment) || last < segment { // of this timeline
 			return fmt.Errorf("archive %+v", s.Backups.Archive)
 		}
 		return nil

@@ -2,17 +2,20 @@ package faults
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/ramhq/ram/pg"
+	"github.com/ramhq/ram/reconcile"
 )
 
 // TestFaultsStandbys is about standbys that lag, do not replay, or cannot go on, when
@@ -30,6 +33,8 @@ func TestFaultsStandbys(t *testing.T) {
 		{"standby with a paused replay is promoted, with all that it received", pausedReplay},
 		{"standby whose replay is held up by a query is promoted", blockedReplay},
 		{"only caught-up standby lost with the primary: the one that lags is not promoted", onlyCaughtUpLost},
+		{"lag grows during a switchover: the target catches up while the old primary shuts down", lagThatIsMadeUp},
+		{"lag grows during a switchover, and stays: there is a primary in the end", lagThatStays},
 		{"slot lost while the standby is away: cloned anew", slotLost},
 		{"WAL that a rewind needs is gone: cloned anew, and the old copy kept until it streams", rewindWithoutWAL},
 	} {
@@ -115,6 +120,47 @@ func onlyCaughtUpLost(c *Cluster, watch *Watch) {
 	}
 	c.AwaitAcknowledged(watch.Writer, 20)
 	c.Mend()
+}
+
+func lagThatIsMadeUp(c *Cluster, watch *Watch) {
+	c.t.Helper()
+	old, to := c.switchToOneThatLags(watch)
+	time.Sleep(2 * time.Second)
+	c.Mend()
+	if got := c.AwaitNewPrimary(old); got != to {
+		c.t.Errorf("the primary is %s after a switchover to %s, which caught up in time", got, to)
+	}
+}
+
+func lagThatStays(c *Cluster, watch *Watch) {
+	c.t.Helper()
+	term := c.status().Term
+	_, to := c.switchToOneThatLags(watch)
+	s := c.Await("there is a primary of a later term", func(s reconcile.Status) error {
+		if s.Primary == "" || s.Term == term {
+			return fmt.Errorf("primary %q, term %d", s.Primary, s.Term)
+		}
+		return nil
+	})
+	if s.Primary == to {
+		c.t.Errorf("the primary is %s, which cannot have what was acknowledged", to)
+	}
+	c.AwaitAcknowledged(watch.Writer, 20)
+	c.Mend()
+}
+
+// switchToOneThatLags begins a switchover to a standby that receives nothing any more,
+// since shortly before.
+func (c *Cluster) switchToOneThatLags(watch *Watch) (old, to string) {
+	c.t.Helper()
+	old = c.Primary()
+	to = c.Others(old)[0]
+	if c.Host(to).Signal(syscall.SIGSTOP, "walreceiver") != 1 {
+		c.t.Fatalf("no walreceiver on %s\n%s", to, c.Picture())
+	}
+	c.AwaitAcknowledged(watch.Writer, 20)
+	c.detached("switchover", "--to", to)
+	return old, to
 }
 
 func slotLost(c *Cluster, watch *Watch) {
