@@ -35,7 +35,8 @@ STAMP   = github.com/ramhq/ram/cmd/internal/buildinfo
 LDFLAGS = -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Commit=$(COMMIT) -X $(STAMP).Date=$(DATE)
 
 # Whole clusters wait more than they compute: four tests at once suit two cores.
-# The simulations have no goroutines, so that they go without the race detector.
+# The slowest package goes first. The simulations have no goroutines, so that they go
+# without the race detector; they take the time that the others leave.
 # Go's test cache does not see PostgreSQL change, hence -count=1.
 TESTFLAGS = -count=1 -timeout $(TEST_TIMEOUT) -p 2 -parallel 4
 
@@ -58,18 +59,22 @@ demo: prerequisites build ## a cluster on this machine, from nothing to a change
 
 .PHONY: test
 test: prerequisites ## every test, with real PostgreSQL; race detector when a C compiler is there
-	@if [ '$(RACE)' = 1 ]; then \
-	  packages=$$(go list $(PKG)); \
-	  simulated=$$(grep /reconcile/sim <<<"$$packages" || true); \
-	  others=$$(grep -v /reconcile/sim <<<"$$packages" || true); \
-	  failed=; \
-	  [ -z "$$others" ] || CGO_ENABLED=1 go test -race $(TESTFLAGS) -run '$(RUN)' $$others || failed=1; \
-	  [ -z "$$simulated" ] || go test $(TESTFLAGS) -run '$(RUN)' $$simulated || failed=1; \
-	  [ -z "$$failed" ]; \
-	else \
-	  echo 'test: without the race detector (it needs gcc and libc6-dev, and RACE=1)'; \
-	  go test $(TESTFLAGS) -run '$(RUN)' $(PKG); \
-	fi
+	@race=-race; cgo=1; \
+	if [ '$(RACE)' != 1 ]; then \
+	  echo 'test: without the race detector (it needs gcc and libc6-dev, and RACE=1)'; race=; cgo=0; \
+	fi; \
+	packages=$$(go list $(PKG)); \
+	whole=$$(grep '/testscripts$$' <<<"$$packages" || true); \
+	simulated=$$(grep '/reconcile/sim' <<<"$$packages" || true); \
+	others=$$(grep -v -e '/testscripts$$' -e '/reconcile/sim' <<<"$$packages" || true); \
+	told=$$(mktemp); trap 'rm -f "$$told"' EXIT; failed=; sim=; \
+	if [ -n "$$simulated" ]; then \
+	  nice -n 19 go test $(TESTFLAGS) -run '$(RUN)' $$simulated >"$$told" 2>&1 & sim=$$!; \
+	fi; \
+	[ -z "$$whole$$others" ] || CGO_ENABLED=$$cgo go test $$race $(TESTFLAGS) -run '$(RUN)' $$whole $$others || failed=1; \
+	[ -z "$$sim" ] || wait "$$sim" || failed=1; \
+	cat "$$told"; \
+	[ -z "$$failed" ]
 
 .PHONY: check
 check: check-format check-vet check-static check-layering check-mod ## gofumpt, go vet, staticcheck, layering, go.mod tidy
