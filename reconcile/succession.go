@@ -371,14 +371,17 @@ func nextTimeline(rec *Record, obs Observed) pg.Timeline {
 	return last + 1
 }
 
-// follows reports whether a promised node can follow the chosen one as it is. The
-// former primary has sent nothing that it does not have itself.
+// follows reports whether a node that promised can follow the chosen one as it is. The
+// former primary has sent nothing that it does not have itself. After an end in order,
+// which the chosen one has, nobody can come to be ahead, promised or not.
 func follows(c Candidate, in FailoverInput, chosen string) bool {
-	if !c.Promised || chosen == in.Deposed.Node {
+	if chosen == in.Deposed.Node {
 		return c.Promised
 	}
 	i := slices.IndexFunc(in.Nodes, func(n Candidate) bool { return n.Node == chosen })
-	return c.Timeline == in.Nodes[i].Timeline && c.LSN <= in.Nodes[i].LSN
+	to := in.Nodes[i]
+	endless := in.Deposed.Clean && c.Reachable && to.Timeline == in.Deposed.EndTimeline && to.LSN > in.Deposed.LSN
+	return (c.Promised || endless) && c.Timeline == to.Timeline && c.LSN <= to.LSN
 }
 
 // fullSync is the set of all nodes that may succeed a primary. Standbys run their

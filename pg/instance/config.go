@@ -84,6 +84,9 @@ func (i *Instance) writeRight(path string, content []byte) error {
 	if i.isRight(path, content) {
 		return nil
 	}
+	i.mu.Lock()
+	i.frozen = frozenMark{} // what was seen was with other files
+	i.mu.Unlock()
 	return i.user.writeFile(path, content)
 }
 

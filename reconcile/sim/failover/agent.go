@@ -233,8 +233,7 @@ func (h *host) perform(act reconcile.Act) {
 		r.frozenAt = lsn(h.disk.flushed / 2)
 		s.load(h.disk.files)
 		if h.w.bend.Files == nil {
-			s.receiver = nil
-			h.disk.flushed = len(h.disk.wal) // the walreceiver flushes when it ends
+			h.endReceiver()
 		}
 		r.settled = r.assignment.Serial
 	case reconcile.ActPromote:

@@ -310,7 +310,7 @@ func (w *World) follow(h *host) {
 	s := h.server
 	r := s.receiver
 	if r != nil && (r.from.addr != s.upstream || r.from.server != r.server || !r.server.postmaster && w.chance(20)) {
-		s.receiver = nil
+		h.endReceiver()
 		return
 	}
 	switch {
@@ -319,11 +319,16 @@ func (w *World) follow(h *host) {
 		w.connect(h)
 	case !w.talks(h.name, r.from.name):
 		if w.chance(1) {
-			s.receiver = nil
+			h.endReceiver()
 		}
 	default:
 		w.take(h, r)
 	}
+}
+
+// endReceiver ends a walreceiver, which flushes what it has written before.
+func (h *host) endReceiver() {
+	h.disk.flushed, h.server.receiver = len(h.disk.wal), nil
 }
 
 func (w *World) connect(h *host) {
