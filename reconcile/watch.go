@@ -10,25 +10,40 @@ const (
 	WatchedUnknown Watched = "unknown" // changed from a version that is not in force
 )
 
-// WatchFile decides about a file with the digest now, that this host last knew
-// to hold before (empty when it never looked). An edit of the version in force
+// Agreement is what a host's copy held when it was last seen to be the version in
+// force. The zero Agreement is that of a copy of which this is not known.
+type Agreement struct {
+	Digest string `json:"digest,omitempty"`
+	// Revision is the one that was in force then, as far as the host knew: contents come
+	// back, revisions do not.
+	Revision uint64 `json:"revision,omitempty"`
+}
+
+// WatchFile decides about a file with the digest now. An edit of the version in force
 // is proposed, also one that goes back to older content, such as a git revert; a
-// copy that lags behind is not, whichever host it lies on.
-func WatchFile(rec *Record, before, now string) Watched {
+// copy that lags behind is not, whichever host it lies on. One that holds what came into
+// force after it last agreed, and is in force no more, lags behind.
+func WatchFile(rec *Record, before Agreement, now string) Watched {
 	if rec.Spec == nil {
 		return WatchedPropose
 	}
 	inForce := rec.Spec.Digest()
-	switch {
-	case now == inForce:
+	if now == inForce {
 		return WatchedSame
-	case before == inForce && before != now:
-		return WatchedPropose
 	}
+	edited := before.Digest == inForce
+	known := false
 	for _, revision := range rec.History {
 		if revision.Digest == now {
-			return WatchedStale
+			known = true
+			edited = edited && revision.Number <= before.Revision
 		}
+	}
+	switch {
+	case edited:
+		return WatchedPropose
+	case known:
+		return WatchedStale
 	}
 	return WatchedUnknown
 }

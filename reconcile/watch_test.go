@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/ramhq/ram/reconcile"
+	"github.com/ramhq/ram/spec"
 )
 
 func TestAWatchedFileIsProposedWhenItWasEditedFromTheVersionInForce(t *testing.T) {
@@ -14,6 +15,10 @@ func TestAWatchedFileIsProposedWhenItWasEditedFromTheVersionInForce(t *testing.T
 	}
 	digests := map[string]string{
 		"": "", "older": one.Digest(), "in force": two.Digest(), "new": three.Digest(), "strange": "sha256:00",
+	}
+	agreed := func(version string) reconcile.Agreement {
+		revisions := map[string]uint64{"older": 1, "in force": 2}
+		return reconcile.Agreement{Digest: digests[version], Revision: revisions[version]}
 	}
 	for _, rule := range []struct {
 		name, before, now string
@@ -31,12 +36,35 @@ func TestAWatchedFileIsProposedWhenItWasEditedFromTheVersionInForce(t *testing.T
 		{"an edit of a rejected edit", "new", "strange", reconcile.WatchedUnknown},
 	} {
 		t.Run(rule.name, func(t *testing.T) {
-			if got := reconcile.WatchFile(w.Record, digests[rule.before], digests[rule.now]); got != rule.want {
+			if got := reconcile.WatchFile(w.Record, agreed(rule.before), digests[rule.now]); got != rule.want {
 				t.Errorf("got %s, want %s", got, rule.want)
 			}
 		})
 	}
-	if got := reconcile.WatchFile(&reconcile.Record{}, "", one.Digest()); got != reconcile.WatchedPropose {
+	if got := reconcile.WatchFile(&reconcile.Record{}, reconcile.Agreement{}, one.Digest()); got != reconcile.WatchedPropose {
 		t.Errorf("the first spec: %s", got)
+	}
+}
+
+// Otherwise a host that was slow to tell of an edit, which others had told before, would
+// undo the revert of it.
+func TestAnEditThatWasRevertedMeanwhileIsNoEdit(t *testing.T) {
+	one, two := mustSpec(t, "a b"), mustSpec(t, "a b; work_mem=1MB")
+	w := settled(t, "a b")
+	agreed := reconcile.Agreement{Digest: one.Digest(), Revision: w.Record.Revision}
+	if got := reconcile.WatchFile(w.Record, agreed, two.Digest()); got != reconcile.WatchedPropose {
+		t.Fatalf("the edit: %s", got)
+	}
+	for _, c := range []*spec.Cluster{two, one} {
+		if err := w.Accept(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := reconcile.WatchFile(w.Record, agreed, two.Digest()); got != reconcile.WatchedStale {
+		t.Errorf("after it came into force and was reverted: %s", got)
+	}
+	agreed.Revision = w.Record.Revision
+	if got := reconcile.WatchFile(w.Record, agreed, two.Digest()); got != reconcile.WatchedPropose {
+		t.Errorf("made anew after the revert: %s", got)
 	}
 }

@@ -220,7 +220,8 @@ func archived(c *cluster.Cluster) {
 			c.Query(node, "SELECT pg_create_restore_point('next')::text")
 			c.Query(node, "SELECT pg_switch_wal()::text")
 		}
-		if last := s.Backups.Archive.Last; len(last) < len(segment) || last < segment { // of this timeline
+		// Of this timeline, with those before it: a later one may be done first.
+		if a := s.Backups.Archive; len(a.Last) < len(segment) || a.Last < segment || a.Backlog > 0 {
 			return fmt.Errorf("archive %+v", s.Backups.Archive)
 		}
 		return nil

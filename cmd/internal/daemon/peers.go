@@ -66,9 +66,9 @@ type joining struct {
 // watched is a file that changed, as the leader is told of it.
 type watched struct {
 	Node string `json:"node"`
-	// Before is the digest that the file had when this host last looked.
-	Before string           `json:"before"`
-	Apply  api.ApplyRequest `json:"apply"`
+	// Before is what the file held when it last agreed with the cluster.
+	Before reconcile.Agreement `json:"before"`
+	Apply  api.ApplyRequest    `json:"apply"`
 }
 
 // statusError is an answer of another ramd that is not a success.

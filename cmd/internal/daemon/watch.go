@@ -84,7 +84,7 @@ func (l *life) watchFile(ctx context.Context) error {
 // fileWatch is what the watch of one file remembers.
 type fileWatch struct {
 	*life
-	before string // digest that the file had when it was last in agreement
+	before reconcile.Agreement
 	said   string // what was logged last, so that it is logged once
 	held   string // digest that waits for an operator
 	dirs   []string
@@ -298,12 +298,13 @@ func (l *life) applyWatched(ctx context.Context, in watched) (string, error) {
 func (f *fileWatch) agree(digest string) {
 	f.agent.SetWatch("")
 	f.said, f.held = "", ""
-	if f.before == digest {
+	now := reconcile.Agreement{Digest: digest, Revision: f.machine.Record().Revision}
+	if f.before == now {
 		return
 	}
-	f.before = digest
-	if err := saveWatched(f.dataDir, digest); err != nil {
-		f.log.Warn().Err(err).Msg("could not keep the digest of the watched file")
+	f.before = now
+	if err := saveWatched(f.dataDir, now); err != nil {
+		f.log.Warn().Err(err).Msg("could not keep what the watched file held")
 	}
 }
 
@@ -334,19 +335,18 @@ func firstError(ds hclspec.Diagnostics) string {
 
 func watchedPath(dataDir string) string { return filepath.Join(dataDir, "watched.json") }
 
-// loadWatched is the digest that the file had when it last agreed with the
-// cluster; empty when that is not known.
-func loadWatched(dataDir string) string {
-	var digest string
+// loadWatched is when the file last agreed with the cluster, as far as that is known.
+func loadWatched(dataDir string) reconcile.Agreement {
+	var before reconcile.Agreement
 	b, err := os.ReadFile(watchedPath(dataDir))
-	if err != nil || json.Unmarshal(b, &digest) != nil || !strings.HasPrefix(digest, "sha256:") {
-		return ""
+	if err != nil || json.Unmarshal(b, &before) != nil || !strings.HasPrefix(before.Digest, "sha256:") {
+		return reconcile.Agreement{}
 	}
-	return digest
+	return before
 }
 
-func saveWatched(dataDir, digest string) error {
-	b, err := json.Marshal(digest)
+func saveWatched(dataDir string, before reconcile.Agreement) error {
+	b, err := json.Marshal(before)
 	if err != nil {
 		return err
 	}
