@@ -35,8 +35,9 @@ STAMP   = github.com/ramhq/ram/cmd/internal/buildinfo
 LDFLAGS = -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Commit=$(COMMIT) -X $(STAMP).Date=$(DATE)
 
 # Whole clusters wait more than they compute: four tests at once suit two cores.
-# The simulations have no goroutines, so that they go without the race detector; whole
-# clusters do because it takes half of the machine: RACE=all is for them.
+# The simulations have no goroutines, so that they go without the race detector, in the
+# time that the others leave; whole clusters do because it takes half of the machine:
+# RACE=all is for them.
 # Go's test cache does not see PostgreSQL change, hence -count=1.
 TESTFLAGS = -count=1 -timeout $(TEST_TIMEOUT) -p 2 -parallel 4
 
@@ -63,13 +64,22 @@ test: prerequisites ## every test, with real PostgreSQL; race detector when a C 
 	if [ -z '$(RACE)' ] || [ '$(RACE)' = 0 ]; then \
 	  echo 'test: without the race detector (it needs gcc and libc6-dev, and RACE=1)'; race=; cgo=0; \
 	fi; \
-	packages=$$(go list $(PKG)); plain='/reconcile/sim|/testscripts$$'; \
-	[ '$(RACE)' != all ] || plain='/reconcile/sim'; \
-	failed=; \
-	plainly=$$(grep -E "$$plain" <<<"$$packages" || true); \
-	raced=$$(grep -vE "$$plain" <<<"$$packages" || true); \
-	[ -z "$$plainly" ] || go test $(TESTFLAGS) -run '$(RUN)' $$plainly || failed=1; \
-	[ -z "$$raced" ] || CGO_ENABLED=$$cgo go test $$race $(TESTFLAGS) -run '$(RUN)' $$raced || failed=1; \
+	packages=$$(go list $(PKG)); \
+	simulated=$$(grep '/reconcile/sim' <<<"$$packages" || true); \
+	others=$$(grep -v '/reconcile/sim' <<<"$$packages" || true); \
+	whole=; \
+	if [ '$(RACE)' != all ]; then \
+	  whole=$$(grep '/testscripts$$' <<<"$$others" || true); \
+	  others=$$(grep -v '/testscripts$$' <<<"$$others" || true); \
+	fi; \
+	told=$$(mktemp); trap 'rm -f "$$told"' EXIT; failed=; sim=; \
+	if [ -n "$$simulated" ]; then \
+	  nice -n 19 go test $(TESTFLAGS) -run '$(RUN)' $$simulated >"$$told" 2>&1 & sim=$$!; \
+	fi; \
+	[ -z "$$whole" ] || go test $(TESTFLAGS) -run '$(RUN)' $$whole || failed=1; \
+	[ -z "$$others" ] || CGO_ENABLED=$$cgo go test $$race $(TESTFLAGS) -run '$(RUN)' $$others || failed=1; \
+	[ -z "$$sim" ] || wait "$$sim" || failed=1; \
+	cat "$$told"; \
 	[ -z "$$failed" ]
 
 .PHONY: check

@@ -116,7 +116,9 @@ func (i *Instance) probeOnce(ctx context.Context, names []string) (pg.Server, er
 }
 
 // probeStopped makes sure that a server without a postmaster is really gone. Only a
-// postmaster that did not end in order leaves its lock file.
+// postmaster that did not end in order leaves its lock file. Whoever has written the lock
+// file, and lives, has begun since it was looked for: a server that somebody starts, or the
+// single-user server of an operator or of initdb.
 func (i *Instance) probeStopped(ctx context.Context) (pg.Server, error) {
 	stopped := pg.Server{State: pg.ServerStopped}
 	if !i.hasLockFile() {
@@ -126,8 +128,13 @@ func (i *Instance) probeStopped(ctx context.Context) (pg.Server, error) {
 	if err != nil || len(left) == 0 {
 		return stopped, err
 	}
+	stopping := pg.Server{State: pg.ServerStopping, PID: left[0].PID}
+	lock := i.readPostmasterPID()
+	if lock.PID == 0 || slices.ContainsFunc(left, func(p guard.Process) bool { return p.PID == lock.PID }) {
+		return stopping, nil
+	}
 	i.logger.Warn().Int("processes", len(left)).Msg("the postmaster is dead and left processes behind; killing them")
-	return pg.Server{State: pg.ServerStopping, PID: left[0].PID}, guard.KillLeftovers(ctx, i.cfg.DataDir)
+	return stopping, guard.KillLeftovers(ctx, i.cfg.DataDir)
 }
 
 // ask gets the answer over the kept session, or once over a fresh one when that has

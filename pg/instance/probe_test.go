@@ -2,6 +2,7 @@ package instance
 
 import (
 	"context"
+	"os/exec"
 	"strconv"
 	"syscall"
 	"testing"
@@ -209,5 +210,35 @@ func TestServerThatStopsIsStopping(t *testing.T) {
 	}
 	if got := probe(t, n); got.State != pg.ServerStopping {
 		t.Errorf("it is %s", got.State)
+	}
+}
+
+// An operator may repair a data directory with one while ramd is paused.
+func TestSingleUserServerIsLeftAlone(t *testing.T) {
+	n := newPrimary(t)
+	cmd := exec.Command(n.binaries.path("postgres"), "--single", "-D", n.cfg.DataDir, "postgres")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: n.user.credential(), Pdeathsig: syscall.SIGKILL}
+	cmd.Dir = "/"
+	commands, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the single-user server", func() bool { return n.readPostmasterPID().Standalone })
+	if got := probe(t, n); got.State == pg.ServerStopped || got.PID != cmd.Process.Pid {
+		t.Errorf("%s, process %d of %d", got.State, got.PID, cmd.Process.Pid)
+	}
+	// As when it began right after no postmaster was found.
+	if got, err := n.probeStopped(t.Context()); err != nil || got.State != pg.ServerStopping {
+		t.Errorf("%s, %v", got.State, err)
+	}
+	commands.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the single-user server: %v", err)
+	}
+	if got := probe(t, n); got.State != pg.ServerStopped {
+		t.Errorf("it is %s after its end", got.State)
 	}
 }
