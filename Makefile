@@ -59,7 +59,7 @@ demo: prerequisites build ## a cluster on this machine, from nothing to a change
 	@bash examples/demo.sh
 
 .PHONY: test
-test: prerequisites ## every test, with real PostgreSQL; race detector when a C compiler is there
+test: prerequisites ## every test, with real PostgreSQL; race detector (RACE=all for whole clusters too) when a C compiler is there
 	@race=-race; cgo=1; \
 	if [ -z '$(RACE)' ] || [ '$(RACE)' = 0 ]; then \
 	  echo 'test: without the race detector (it needs gcc and libc6-dev, and RACE=1)'; race=; cgo=0; \

@@ -128,8 +128,8 @@ func pendingRestart(issued Assignment, r Report) []string {
 }
 
 // afterLoading has a standby's restart wait for nodes before it that are loading
-// their configuration, or have yet to replay what lets them: only then do they show whether they restart too, and the
-// order is to be the one that the plan has told.
+// their configuration, or have yet to replay what lets them: only then do they show
+// whether they restart too, and the order is to be the one that the plan has told.
 func (d *differ) afterLoading(n spec.Node, s *Step) {
 	if s.effect == nil || n.Name == d.primary.Name {
 		return

@@ -40,16 +40,10 @@ type child struct {
 // keptLines is how many lines of a failed program's complaints an error carries.
 const keptLines = 6
 
-// environment is all of a program's, with more of the form name=value. What ramd's own
-// Go runtime was told is told to the commands of ramd that PostgreSQL runs, too.
+// environment is all of a program's, with more of the form name=value.
 func (i *Instance) environment(more ...string) []string {
 	env := []string{"PATH=" + i.binaries.Dir + ":/usr/local/bin:/usr/bin:/bin", "LC_ALL=C"}
-	for _, name := range []string{"GODEBUG", "GORACE", "GOTRACEBACK"} {
-		if value, ok := os.LookupEnv(name); ok {
-			env = append(env, name+"="+value)
-		}
-	}
-	return append(env, more...)
+	return slices.Concat(env, i.cfg.Env, more)
 }
 
 // run waits for the program's end.

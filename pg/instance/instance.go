@@ -37,6 +37,9 @@ type Config struct {
 	SuperuserPassword string
 	// GuardCommand starts a guard: a program and arguments that end up in guard.Main.
 	GuardCommand []string
+	// Env are further variables, of the form name=value, of all programs that are
+	// started: commands of ramd that PostgreSQL runs inherit them.
+	Env []string
 	// Version is ramd's, for the guard's status.
 	Version string
 	Logger  zerolog.Logger

@@ -49,6 +49,36 @@ func (p *prober) drop() {
 	p.slow = slowFacts{size: p.slow.size, sizeDue: p.slow.sizeDue}
 }
 
+// borrow takes the session that the probes keep, or opens one: to fork another one takes
+// time. giveBack returns it.
+func (i *Instance) borrow(ctx context.Context) (*pgx.Conn, error) {
+	p := &i.prober
+	if err := p.enter(ctx); err != nil {
+		return nil, fmt.Errorf("a probe is still under way: %w", err)
+	}
+	conn := p.conn
+	p.conn = nil
+	p.leave()
+	if conn != nil && conn.Ping(ctx) == nil {
+		return conn, nil
+	}
+	if conn != nil {
+		closeSoon(conn)
+	}
+	return i.connect(ctx)
+}
+
+func (i *Instance) giveBack(conn *pgx.Conn) {
+	p := &i.prober
+	p.busy <- struct{}{}
+	defer p.leave()
+	if p.conn != nil { // somebody has probed meanwhile
+		closeSoon(conn)
+		return
+	}
+	p.conn = conn
+}
+
 func (p *prober) close() {
 	p.busy <- struct{}{}
 	defer p.leave()

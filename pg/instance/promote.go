@@ -26,27 +26,16 @@ const (
 // on are ended. A server that is no standby any more is promoted; a call that was
 // interrupted is repeated.
 func (i *Instance) Promote(ctx context.Context) error {
-	if err := i.prober.enter(ctx); err != nil {
-		return fmt.Errorf("promote: a probe is still under way: %w", err)
-	}
-	defer i.prober.leave()
-	// The session that the probes keep: forking another one takes time in which nobody
-	// can write.
-	if i.prober.conn != nil && i.prober.conn.Ping(ctx) != nil {
-		i.prober.drop()
-	}
-	if i.prober.conn == nil {
-		conn, err := i.connect(ctx)
-		if err != nil {
-			return fmt.Errorf("promote: %w", err)
-		}
-		i.prober.conn = conn
-	}
-	p := promotion{Instance: i, conn: i.prober.conn}
-	if err := p.run(ctx); err != nil {
-		i.prober.drop()
+	conn, err := i.borrow(ctx)
+	if err != nil {
 		return fmt.Errorf("promote: %w", err)
 	}
+	p := promotion{Instance: i, conn: conn}
+	if err := p.run(ctx); err != nil {
+		closeSoon(conn)
+		return fmt.Errorf("promote: %w", err)
+	}
+	i.giveBack(conn)
 	return nil
 }
 

@@ -32,7 +32,8 @@ type watch struct {
 	mu        sync.Mutex // guards what follows
 	asking    bool
 	asked     time.Time // when they were asked last
-	unreached time.Time // when the last of them had no answer from the primary's server; zero when one had
+	unreached time.Time // when the last of them had no answer from the server of silent; zero when one had
+	silent    string
 	term      uint64    // of the opening that is known
 	opened    time.Time // when it was first seen
 	asks      time.Time // when promises were first seen to be asked for; zero before
@@ -56,7 +57,7 @@ func (w *watch) pulse(rec *reconcile.Record, now time.Time) reconcile.Pulse {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if rec.Spec != nil {
-		p.Unreached = !w.unreached.IsZero() && now.Sub(w.unreached) < rec.Spec.Failover.Detect.Std()
+		p.Unreached = w.silent == name && !w.unreached.IsZero() && now.Sub(w.unreached) < rec.Spec.Failover.Detect.Std()
 	}
 	if rec.Opening == nil {
 		w.term = 0
@@ -116,7 +117,7 @@ func (w *watch) ask(ctx context.Context, rec *reconcile.Record) {
 		}
 		asked.Wait()
 		w.mu.Lock()
-		w.asking, w.unreached = false, time.Time{}
+		w.asking, w.silent, w.unreached = false, name, time.Time{}
 		if !reached.Load() {
 			w.unreached = time.Now()
 		}

@@ -16,7 +16,7 @@ type FailoverRequest struct {
 	To string `json:"to,omitempty"`
 	// AcceptLoss is the operator's word that acknowledged writes may be lost.
 	AcceptLoss bool `json:"accept_data_loss,omitempty"`
-	// At is when a switchover is to begin; zero for now.
+	// At is when a switchover is to begin; zero means at once.
 	At time.Time `json:"at,omitzero"`
 	By string    `json:"by,omitempty"`
 	// Term is that of the preflight that was shown; the request is refused when it

@@ -20,7 +20,7 @@ type failoverFlags struct {
 	acceptLoss bool
 	at         string
 	cancel     bool
-	// when is what at says; zero for now.
+	// when is what at says; zero means at once.
 	when time.Time
 }
 

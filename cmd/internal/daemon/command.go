@@ -89,6 +89,18 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+// runtimeEnvironment is what ramd's own Go runtime was told, which the commands of ramd
+// that PostgreSQL runs are to be told too.
+func runtimeEnvironment() []string {
+	var env []string
+	for _, name := range []string{"GODEBUG", "GORACE", "GOTRACEBACK"} {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}
+
 // fromEnvironment sets flags that were not given from RAMD_ variables.
 func fromEnvironment(cmd *cobra.Command) error {
 	for _, name := range []string{"spec", "node", "data-dir", "watch", "insecure", "watchdog", "var", "var-file", "log-level", "log-format", "daemonize"} {
@@ -165,7 +177,7 @@ func runStart(cmd *cobra.Command, f startFlags) error {
 	if err != nil {
 		return err
 	}
-	f.GuardCommand = []string{program, guardCommand}
+	f.GuardCommand, f.Env = []string{program, guardCommand}, runtimeEnvironment()
 	if f.daemonize {
 		return daemonize(cmd, program, f.Options)
 	}

@@ -21,7 +21,7 @@ import (
 type host struct {
 	cluster, name string
 	dataDir       string // ramd's
-	guard         []string
+	guard, env    []string
 	watchdog      string
 	secrets       func() (reconcile.Secrets, bool)
 	fallback      func() reconcile.Server // where the server is before the first assignment
@@ -73,7 +73,7 @@ const (
 
 func newHost(d *Daemon, record func() *reconcile.Record, secrets func() (reconcile.Secrets, bool)) *host {
 	return &host{
-		cluster: d.start.spec.Name, name: d.start.node.Name, dataDir: d.dataDir, guard: d.opts.GuardCommand, watchdog: d.opts.Watchdog, secrets: secrets,
+		cluster: d.start.spec.Name, name: d.start.node.Name, dataDir: d.dataDir, guard: d.opts.GuardCommand, env: d.opts.Env, watchdog: d.opts.Watchdog, secrets: secrets,
 		log:    d.log.With().Str("part", "postgres").Logger(),
 		depot:  depot{record, d.dataDir},
 		exited: make(chan struct{}, 1), closed: make(chan struct{}),
@@ -132,7 +132,7 @@ func (h *host) open(ctx context.Context, want reconcile.Server) (*instance.Insta
 	inst, err := instance.Open(instance.Config{
 		Cluster: h.cluster, Name: h.name, Major: want.Version, BinDir: want.BinDir, User: want.User,
 		DataDir: dir, StateDir: h.dataDir, Host: want.Host, Port: want.Port,
-		SuperuserPassword: secrets.Superuser, GuardCommand: h.guard, Version: buildinfo.Version, Logger: h.log,
+		SuperuserPassword: secrets.Superuser, GuardCommand: h.guard, Env: h.env, Version: buildinfo.Version, Logger: h.log,
 	})
 	if err != nil {
 		return nil, err

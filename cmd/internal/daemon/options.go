@@ -30,6 +30,8 @@ type Options struct {
 	StopAll <-chan os.Signal
 	// GuardCommand starts this program as a guard.
 	GuardCommand []string
+	// Env are further variables, of the form name=value, of PostgreSQL and its programs.
+	Env []string
 }
 
 // start is a spec as ramd was started with it.

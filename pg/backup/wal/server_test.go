@@ -106,7 +106,7 @@ func copyDir(t testing.TB, from, to string) {
 func unmadeServer(t testing.TB) *server {
 	t.Helper()
 	if _, err := os.Stat(binaries + "postgres"); err != nil {
-		t.Skip("needs PostgreSQL 15")
+		t.Fatal("these tests need PostgreSQL 15: apt-get install postgresql-15")
 	}
 	s := &server{account: postgres(t), dir: place(t)}
 	s.account.own(t, s.dir)
