@@ -22,11 +22,22 @@ func (s SyncNames) String() string {
 	if s.K < 1 || len(s.Members) == 0 {
 		return ""
 	}
-	members := slices.Compact(slices.Sorted(slices.Values(s.Members)))
-	for i, member := range members {
-		members[i] = `"` + strings.ReplaceAll(member, `"`, `""`) + `"`
+	members := slices.Clone(s.Members)
+	slices.Sort(members)
+	size := 16
+	for _, member := range members {
+		size += len(member) + 3
 	}
-	return fmt.Sprintf("ANY %d (%s)", s.K, strings.Join(members, ","))
+	text := fmt.Appendf(make([]byte, 0, size), "ANY %d (", s.K)
+	for i, member := range slices.Compact(members) {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = append(text, '"')
+		text = append(text, strings.ReplaceAll(member, `"`, `""`)...)
+		text = append(text, '"')
+	}
+	return string(append(text, ')'))
 }
 
 // ParseSyncNames reads the quorum form of synchronous_standby_names, however

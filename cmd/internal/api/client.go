@@ -107,8 +107,9 @@ type Call struct {
 	Path string
 	In   any
 	// A request that a ramd says it has done nothing about, because leadership is
-	// changing hands, is tried again in any case. Repeatable requests have no effect, or the same one twice as once: they
-	// are tried again at another address whatever went wrong with the first.
+	// changing hands, is tried again in any case. Repeatable requests have no
+	// effect, or the same one twice as once: they are tried again at another
+	// address whatever went wrong with the first.
 	Repeatable bool
 	// Wait is the time that the server was asked to wait before it answers.
 	Wait time.Duration
