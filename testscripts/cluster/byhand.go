@@ -42,17 +42,24 @@ func (c *Cluster) PgCtl(node string, args ...string) {
 	}
 }
 
-// program is one of PostgreSQL's.
 func (c *Cluster) program(name string) string {
 	c.t.Helper()
-	major, err := postgres()
+	path, err := Program(name)
 	c.must(err)
-	path := fmt.Sprintf("/usr/lib/postgresql/%d/bin/%s", major, name)
-	if _, err := os.Stat(path); err != nil {
-		path, err = exec.LookPath(name)
-		c.must(err)
-	}
 	return path
+}
+
+// Program is the path of one of PostgreSQL's programs.
+func Program(name string) (string, error) {
+	major, err := postgres()
+	if err != nil {
+		return "", err
+	}
+	path := fmt.Sprintf("/usr/lib/postgresql/%d/bin/%s", major, name)
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	return exec.LookPath(name)
 }
 
 // RamdStart runs ramd start on a node's directory where it is expected to end by
