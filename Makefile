@@ -74,7 +74,7 @@ test: prerequisites ## every test, with real PostgreSQL; race detector (RACE=all
 	fi; \
 	told=$$(mktemp); trap 'rm -f "$$told"' EXIT; failed=; sim=; \
 	if [ -n "$$simulated" ]; then \
-	  nice -n 19 go test $(TESTFLAGS) -run '$(RUN)' $$simulated >"$$told" 2>&1 & sim=$$!; \
+	  GOGC=400 nice -n 19 go test $(TESTFLAGS) -run '$(RUN)' $$simulated >"$$told" 2>&1 & sim=$$!; \
 	fi; \
 	[ -z "$$whole" ] || go test $(TESTFLAGS) -run '$(RUN)' $$whole || failed=1; \
 	[ -z "$$others" ] || CGO_ENABLED=$$cgo go test $$race $(TESTFLAGS) -run '$(RUN)' $$others || failed=1; \
@@ -126,8 +126,8 @@ bench: prerequisites ## benchmarks, clusters included
 
 .PHONY: sim
 sim: ## failover and reconciliation on SEEDS simulated schedules of faults
-	go test -count=1 -timeout 0 ./reconcile/sim -args -seeds $$(( ($(SEEDS) + 9) / 10 ))
-	RAM_SIM_SEEDS=$(SEEDS) go test -count=1 -timeout 0 ./reconcile/sim/failover
+	GOGC=400 go test -count=1 -timeout 0 ./reconcile/sim -args -seeds $$(( ($(SEEDS) + 9) / 10 ))
+	GOGC=400 RAM_SIM_SEEDS=$(SEEDS) go test -count=1 -timeout 0 ./reconcile/sim/failover
 
 .PHONY: faults
 faults: prerequisites ## real faults on hosts made of network namespaces, for HOURS (root)

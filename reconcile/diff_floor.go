@@ -21,6 +21,9 @@ var standbyFloor = []string{
 // number is a setting's value as a number; a setting that is not there has
 // PostgreSQL's default, which is no reason to hold anything back.
 func number(value, name string, major int) int64 {
+	if value == "" {
+		return defaultFloor[name]
+	}
 	if n, err := strconv.ParseInt(value, 10, 64); err == nil && (value == "0" || value[0] != '0') {
 		return n // the usual spelling
 	}

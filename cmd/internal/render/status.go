@@ -31,7 +31,10 @@ func statusHeading(out *strings.Builder, s reconcile.Status, style Style) {
 	primary := "none"
 	switch {
 	case s.Primary != "":
-		primary = fmt.Sprintf("%s (term %d, timeline %d)", s.Primary, s.Term, s.Timeline)
+		primary = fmt.Sprintf("%s (term %d)", s.Primary, s.Term)
+		if s.Timeline > 0 {
+			primary = fmt.Sprintf("%s (term %d, timeline %d)", s.Primary, s.Term, s.Timeline)
+		}
 	case s.Opening != nil:
 		primary = style.Bad("NONE") + fmt.Sprintf(" (term %d is open)", s.Term)
 	}

@@ -12,12 +12,12 @@ import (
 	"github.com/ramhq/ram/spec"
 )
 
-// seeds is how many schedules are tried: RAM_SIM_SEEDS, or a thousand.
+// seeds is how many schedules are tried: RAM_SIM_SEEDS, or two thousand.
 func seeds(t *testing.T) uint64 {
 	t.Helper()
 	text := os.Getenv("RAM_SIM_SEEDS")
 	if text == "" {
-		return 1000
+		return 2000
 	}
 	n, err := strconv.ParseUint(text, 10, 32)
 	if err != nil {
