@@ -3,6 +3,7 @@ package failover
 import (
 	"slices"
 
+	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/reconcile"
 )
 
@@ -37,7 +38,7 @@ func (w *World) acknowledge(h *host, at int) {
 		switch {
 		case w.ledger.byLease && p.server.writable() && !w.unguarded:
 			w.breaks("S3: %s acknowledges a write while %s is the primary, and takes writes", h.name, p.name)
-		case !w.ledger.byLease && a.sure && !p.has(a):
+		case !w.ledger.byLease && a.sure && !p.has(a) && p.disk.state == pg.DirCluster:
 			w.breaks("S2: %s acknowledges write %d at %s, and %s is the primary without it", h.name, a.id, lsn(at), p.name)
 		case w.ledger.byLease:
 			a.sure = false
@@ -78,6 +79,9 @@ func (w *World) chosen(before *reconcile.Record, e reconcile.Elect) {
 	in, verdict := e.Choice.Input, e.Choice.Verdict
 	w.ledger.byLease = !guaranteed(before.Sync.Sets()) || verdict.MayLose != "" && in.Target != e.Node
 	strict := !w.ledger.byLease && !in.AcceptLoss
+	if p.disk.state != pg.DirCluster && strict {
+		return // its data are gone since: what it had is asked of the next one
+	}
 	w.ledger.acks = slices.DeleteFunc(w.ledger.acks, func(a acknowledged) bool {
 		if p.has(a) {
 			return false

@@ -1,8 +1,10 @@
 package failover
 
 import (
+	"maps"
 	"slices"
 
+	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/reconcile"
 	"github.com/ramhq/ram/spec"
 )
@@ -18,7 +20,7 @@ func (w *World) fault() {
 		w.killRamd, w.killRamd, w.startRamd, w.startRamd, w.startRamd, w.stopRamd, w.contRamd, w.contRamd,
 		w.killServer, w.killServer, w.killPostmaster, w.hangServer, w.contServer,
 		w.cutOff, w.cutOneWay, w.split, w.healNet, w.healNet, w.lose,
-		w.moveLeader, w.operator, w.operator, w.slowDown, w.slowDown, w.speedUp,
+		w.moveLeader, w.operator, w.operator, w.slowDown, w.slowDown, w.speedUp, w.dropSlot, w.wipe,
 	}
 	if w.unguarded {
 		faults = append(faults, w.killGuard, w.stopGuard)
@@ -38,6 +40,53 @@ func (w *World) startHost(h *host) {
 		w.note("%s: the host starts", h.name)
 		h.up = true
 		h.startRamd()
+	}
+}
+
+// wipe loses a data directory with the server that ran on it. It happens to one host at
+// most, and while another is a standby: each further one could take the last copy of a write.
+func (w *World) wipe(h *host) {
+	standby := slices.ContainsFunc(w.hosts, func(o *host) bool {
+		n, known := w.record().Spec.Node(o.name)
+		return o != h && o.disk.control == "in archive recovery" && known && n.Electable()
+	})
+	if w.wiped || !standby || h.disk.state != pg.DirCluster {
+		return
+	}
+	w.note("FAULT %s: the data directory is gone", h.name)
+	w.wiped = true
+	h.endServer()
+	h.disk = disk{}
+}
+
+// giveUpData is what an operator does when a copy is gone, and with what is left no node
+// is sure to have all that was acknowledged.
+func (w *World) giveUpData() {
+	rec := w.record()
+	p := w.names[rec.Primary]
+	if !w.wiped || rec.Opening == nil && (p == nil || p.disk.state == pg.DirCluster) {
+		return
+	}
+	for _, h := range w.hosts {
+		if h.awake() && h.ramd.leads != nil {
+			w.try(h, reconcile.Command{Open: reconcile.OpenFor(h.record(), reconcile.OpenFailover, "", true)}, "OPERATOR failover, with loss")
+		}
+	}
+}
+
+// dropSlot is the hand of an operator; the walsender ends with its slot.
+func (w *World) dropSlot(h *host) {
+	for _, name := range slices.Sorted(maps.Keys(h.disk.slots)) {
+		if h.server == nil || !w.chance(30) {
+			continue
+		}
+		w.note("FAULT %s: slot %s is dropped", h.name, name)
+		delete(h.disk.slots, name)
+		for _, x := range h.server.senders {
+			if o := w.names[x.standby]; pg.SlotName(x.standby) == name && o.server != nil && o.server.receiver != nil && o.server.receiver.sender == x {
+				o.endReceiver()
+			}
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ramhq/ram/pg"
 	"github.com/ramhq/ram/reconcile"
 	"github.com/ramhq/ram/reconcile/sim/failover"
 )
@@ -20,6 +21,18 @@ func everybodyPromised(rec *reconcile.Record, obs *reconcile.Observed) {
 	}
 }
 
+// lostCopiesCount shows nodes whose data directory is gone as standbys that have promised.
+func lostCopiesCount(rec *reconcile.Record, obs *reconcile.Observed) {
+	for name, v := range obs.Nodes {
+		if rec.Opening != nil && rec.Assignments[name].Frozen() && v.Report.Data.State == pg.DirAbsent {
+			v.Report.Data = pg.DataDirectory{State: pg.DirCluster, SystemID: rec.SystemID}
+			v.Report.Server = pg.Server{State: pg.ServerRunning, Recovery: true}
+			obs.Nodes[name] = v
+		}
+	}
+	everybodyPromised(rec, obs)
+}
+
 // mutations are rules that are bent, and what is to be found within so many seeds.
 var mutations = []struct {
 	rule string
@@ -30,6 +43,7 @@ var mutations = []struct {
 	seeds     uint64
 }{
 	{"a promise is not waited for", failover.Mutation{Observed: everybodyPromised}, "a b c d e; k=2", "S2", 300},
+	{"a copy that is lost counts", failover.Mutation{Observed: lostCopiesCount}, "a b c d", "S2", 300},
 	{"one promise is enough", failover.Mutation{Record: func(r *reconcile.Record) {
 		r.Sync.Current.K = max(r.Sync.Current.K, len(r.Sync.Current.Members)*min(1, r.Sync.Current.K))
 	}}, "a b c d", "S2", 300},

@@ -38,6 +38,7 @@ type World struct {
 	// unguarded is set when guards may be stopped or killed together with their
 	// postmaster: then leases bind nobody.
 	unguarded bool
+	wiped     bool // a data directory
 }
 
 // pending is a command that did not reach a majority and may still be committed.
@@ -149,8 +150,11 @@ func (w *World) Run(n, faults int) error {
 // all others stream from it, and that the plan is empty.
 func (w *World) Settle(n int) error {
 	w.heal()
-	for range n {
+	for i := range n {
 		w.step()
+		if i == n/2 {
+			w.giveUpData()
+		}
 		if err := w.Err(); err != nil {
 			return err
 		}
