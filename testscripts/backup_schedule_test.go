@@ -80,7 +80,7 @@ func kept(c *cluster.Cluster, want ...string) {
 func TestBackupsOfASchedule(t *testing.T) {
 	t.Parallel()
 	dir, url := emptyRepository(t)
-	c := cluster.New(t, scheduled(url, schedule(never)))
+	c := cluster.NewIdle(t, scheduled(url, schedule(never)))
 	c.Start(threeNodes.Nodes...)
 	c.Apply("")
 	c.CheckHealthy()

@@ -101,7 +101,8 @@ func (d *devCluster) ramds() map[string]int {
 	return pids
 }
 
-// kill9 kills ramds of nodes, all of them when none is named.
+// kill9 kills ramds of nodes, all of them when none is named, and waits until they are
+// gone.
 func (d *devCluster) kill9(nodes ...string) {
 	d.t.Helper()
 	for node, pid := range d.ramds() {
@@ -111,6 +112,9 @@ func (d *devCluster) kill9(nodes ...string) {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			d.t.Fatal(err)
 		}
+		d.Until("ramd of "+node+" is gone", cluster.Patience, func() bool {
+			return !slices.ContainsFunc(d.Processes("dev"), func(p cluster.Process) bool { return p.PID == pid })
+		})
 	}
 }
 

@@ -63,15 +63,32 @@ func (n *node) runs() bool {
 // for its turn.
 func New(t testing.TB, spec string) *Cluster {
 	t.Helper()
+	needs(t)
+	shared.turn <- struct{}{}
+	t.Cleanup(func() { <-shared.turn })
+	return start(t, spec)
+}
+
+// NewIdle is New for a test that mostly waits for the time to pass, beside those whose
+// turn it is.
+func NewIdle(t testing.TB, spec string) *Cluster {
+	t.Helper()
+	needs(t)
+	return start(t, spec)
+}
+
+func needs(t testing.TB) {
+	t.Helper()
 	if _, err := postgres(); err != nil {
 		t.Fatal(err)
 	}
 	if err := prepare(); err != nil {
 		t.Fatal(err)
 	}
-	shared.turn <- struct{}{}
-	t.Cleanup(func() { <-shared.turn })
+}
 
+func start(t testing.TB, spec string) *Cluster {
+	t.Helper()
 	c := &Cluster{t: t, nodes: map[string]*node{}, http: &http.Client{Transport: &http.Transport{}}}
 	t.Cleanup(c.http.CloseIdleConnections)
 	var err error
