@@ -240,8 +240,10 @@ func TestExpired(t *testing.T) {
 		{"old ones stay when there are not enough", 3, 1, "n90 n80", ""},
 		{"other names are not touched", 1, 0, "x90 n8 n7", "n8"},
 		{"the newest that was proven stays", 1, 0, "n9+ n8+ n7 n6", "n9+ n7"},
-		{"broken ones do not count", 2, 0, "n9 n8 n7-", "n7-"},
-		{"broken and proven once is not proven", 1, 0, "n9+ n8-", "n8-"},
+		{"broken ones do not count", 2, 0, "n9 n8 n7-", ""},
+		{"broken ones go when enough others have come", 2, 0, "n9- n8 n7", "n9-"},
+		{"or as many that are broken", 2, 0, "n10 n9- n8- n7-", "n9-"},
+		{"broken and proven once is not proven", 1, 0, "n9+ n8- n7", "n8-"},
 		{"nothing to keep, nothing to delete", 1, 0, "", ""},
 	} {
 		t.Run(rule.name, func(t *testing.T) {

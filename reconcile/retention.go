@@ -11,8 +11,9 @@ import (
 
 // Expired are the backups of a block that its keep rule no longer wants, oldest first:
 // neither among the newest keep.Last nor younger than keep.Days. A backup that is
-// known not to restore does not count among the newest. The newest that was proven
-// to restore never expires (S7); nor does anything while now is not known.
+// known not to restore does not count among the newest, and goes when keep.Last that
+// do, or that do not, have come after it: somebody may want to look at it. The newest that was proven to restore never expires (S7); nor does anything while
+// now is not known.
 func Expired(b spec.Backup, backups []CatalogBackup, now time.Time) []string {
 	if now.IsZero() {
 		return nil
@@ -25,16 +26,20 @@ func Expired(b spec.Backup, backups []CatalogBackup, now time.Time) []string {
 	}
 	slices.SortStableFunc(own, func(a, b CatalogBackup) int { return a.Started.Compare(b.Started) })
 	oldest := now.AddDate(0, 0, -b.Keep.Days)
-	kept, proved := 0, false
+	kept, broken, proved := 0, 0, false
 	var expired []string
 	for _, c := range slices.Backward(own) {
 		newestProved := !proved && !c.Proved.IsZero() && c.Broken == ""
 		proved = proved || newestProved
-		counts := c.Broken == "" && kept < b.Keep.Last
-		if counts {
+		stays := kept < b.Keep.Last
+		switch {
+		case c.Broken != "":
+			stays = stays && broken < b.Keep.Last
+			broken++
+		case stays:
 			kept++
 		}
-		if counts || newestProved || b.Keep.Days > 0 && c.Finished.After(oldest) {
+		if stays || newestProved || b.Keep.Days > 0 && c.Finished.After(oldest) {
 			continue
 		}
 		expired = append(expired, c.ID)

@@ -87,6 +87,11 @@ func (i *Instance) recoverAt(ctx context.Context, s *privateServer, o RecoveryOp
 	maps.Copy(first, o.Target.settings())
 	first["restore_command"] = command
 	commit, err := i.promoteAt(ctx, s, first, o.Target)
+	if short := (*TargetError)(nil); o.Target.Kind == TargetImmediate && errors.As(err, &short) {
+		if at, failed := i.promoteAtEnd(ctx, s); failed == nil {
+			commit, err = at, nil
+		}
+	}
 	if err != nil {
 		return Recovered{}, err
 	}
@@ -146,6 +151,18 @@ func (i *Instance) promoteAt(ctx context.Context, s *privateServer, settings map
 	return run.log.commit(), err
 }
 
+// promoteAtEnd is promoteAt for a directory that has replayed all WAL that there is. A
+// backup may end with a segment, when nothing was written after a switch: PostgreSQL looks
+// whether it has come to TargetImmediate when it reads another record, or has replayed the
+// end of a transaction, and a switch is neither. Without a target it ends with its WAL, and
+// still refuses to when that is before the end of the backup.
+func (i *Instance) promoteAtEnd(ctx context.Context, s *privateServer) (commit time.Time, err error) {
+	settings := maps.Clone(s.settings)
+	settings["restore_command"] = "false"
+	settings["recovery_target_timeline"] = "current"
+	return i.promoteAt(ctx, s, settings, Target{})
+}
+
 // takeSuperuser gives ramd's own role the password that ramd knows.
 func (s *privateServer) takeSuperuser(ctx context.Context) error {
 	conn, err := s.session(ctx, "postgres")
@@ -171,10 +188,7 @@ func (i *Instance) renumber(ctx context.Context, s *privateServer, least pg.Time
 	if err := i.reserveTimelines(s.dir, least); err != nil {
 		return pg.ControlData{}, err
 	}
-	settings := maps.Clone(s.settings)
-	settings["restore_command"] = "false"
-	settings["recovery_target_timeline"] = "current"
-	if _, err := i.promoteAt(ctx, s, settings, Target{}); err != nil {
+	if _, err := i.promoteAtEnd(ctx, s); err != nil {
 		return pg.ControlData{}, err
 	}
 	control, err := i.privateControl(ctx, s.dir)
