@@ -162,9 +162,9 @@ func startServer(a Assignment, l Local) Act {
 
 // unfit reports whether a stopped directory must not be started as a standby: a
 // server that has run as a primary on it may have written what nobody else has, as
-// has one that received more than the new primary.
+// has one that received more than the new primary. One that is reclaimed begins with that.
 func unfit(a Assignment, d pg.DataDirectory) bool {
-	return (d.WasPrimary() || a.Rewind) && d.Follows != a.Term
+	return (d.WasPrimary() || a.Rewind) && d.Follows != a.Term && !a.reclaims()
 }
 
 func tendServer(a Assignment, l Local) Act {

@@ -46,6 +46,10 @@ type Assignment struct {
 	Clean bool `json:"clean,omitempty"`
 	// Rewind is set for a standby that is ahead of where its upstream's timeline began.
 	Rewind bool `json:"rewind,omitempty"`
+	// Reclaim is set for a former primary that an operator goes on with: the history
+	// that it wrote counts, whatever was written elsewhere since. While frozen it starts as
+	// a standby of nobody, at the end of its own WAL, to be promoted from there.
+	Reclaim bool `json:"reclaim,omitempty"`
 	// Timeline is the one that a promotion has to begin: numbers are never used twice
 	// in a cluster, also when a server was promoted that nobody heard of again.
 	Timeline pg.Timeline `json:"timeline,omitempty"`
@@ -98,11 +102,14 @@ func (a Assignment) mayLaunch(launched uint64) bool { return launched < max(a.La
 // Frozen reports whether the assignment is a promise.
 func (a Assignment) Frozen() bool { return a.Role == RoleStandby && a.Upstream == nil }
 
+// reclaims reports whether the node goes on with a history that it wrote as a primary.
+func (a Assignment) reclaims() bool { return a.Reclaim && (a.Frozen() || a.Role == RolePrimary) }
+
 // same reports whether two assignments ask for the same thing, whatever their serials.
 func (a Assignment) same(b Assignment) bool {
 	upstream := (a.Upstream == nil) == (b.Upstream == nil) && (a.Upstream == nil || *a.Upstream == *b.Upstream)
 	restore := (a.Restore == nil) == (b.Restore == nil) && (a.Restore == nil || *a.Restore == *b.Restore)
-	return upstream && restore && a.Retain == b.Retain && a.Role == b.Role && a.Term == b.Term && a.Clean == b.Clean && a.Rewind == b.Rewind && a.SystemID == b.SystemID &&
+	return upstream && restore && a.Retain == b.Retain && a.Role == b.Role && a.Term == b.Term && a.Clean == b.Clean && a.Rewind == b.Rewind && a.Reclaim == b.Reclaim && a.SystemID == b.SystemID &&
 		a.Generation == b.Generation && a.Server == b.Server && a.Restart == b.Restart &&
 		maps.Equal(a.Settings, b.Settings) && equalLists(a.HBA, b.HBA) && equalLists(a.Slots, b.Slots)
 }

@@ -26,7 +26,7 @@ func (d *differ) final(n spec.Node) Assignment {
 		Slots:    d.slotsOn(n),
 	}
 	if n.Name == d.primary.Name {
-		a.Role, a.Launch, a.Timeline = RolePrimary, issued.Launch, issued.Timeline
+		a.Role, a.Launch, a.Timeline, a.Reclaim = RolePrimary, issued.Launch, issued.Timeline, issued.Reclaim
 		a.Restore, a.Retain = issued.Restore, issued.Retain
 		a.Settings[syncNamesSetting] = syncNames(d.rec.Sync.Target())
 		return a

@@ -80,6 +80,8 @@ type Candidate struct {
 	// Barren is set for one that has promised and cannot be chosen: a former primary that
 	// has received nothing from anybody since.
 	Barren bool `json:"barren,omitempty"`
+	// Former is set for a barren one whose data are whole: an operator may go on with them.
+	Former bool `json:"former,omitempty"`
 	// Why it has not promised.
 	Why string `json:"why,omitempty"`
 }
@@ -90,7 +92,10 @@ type Verdict struct {
 	Term   uint64 `json:"term"`
 	// Choose is the node that gets primaryship; empty while it has to wait.
 	Choose string `json:"choose,omitempty"`
-	Reason string `json:"reason"`
+	// Reclaim is a former primary that is to become a candidate with the history that it
+	// wrote, since nobody else is left and an operator accepts the loss of what came after.
+	Reclaim string `json:"reclaim,omitempty"`
+	Reason  string `json:"reason"`
 	// MayLose says what acknowledged writes may be lost; empty for none.
 	MayLose string `json:"may_lose,omitempty"`
 	// Nodes say of each node why it was chosen or not.
@@ -302,13 +307,35 @@ func (c *choice) answers(node string) bool {
 	return slices.ContainsFunc(c.in.Nodes, func(n Candidate) bool { return n.Node == node && (n.Reachable || n.Promised) })
 }
 
-// fallBack starts the former primary again, if that can be.
+// fallBack starts the former primary again, if that can be, or else goes on with an
+// earlier one.
 func (c *choice) fallBack(why string) {
-	if c.revivable() {
+	former := c.former()
+	switch {
+	case c.revivable():
 		c.take(c.in.Deposed.Node, why)
-		return
+	case former == "":
+		c.v.Reason = fmt.Sprintf("%s; start %s, or give another node a priority", why, c.in.Deposed.Node)
+	case c.mayYetPromise() && c.in.Waited < c.in.Patience:
+		c.wait("those that answer to disconnect; %s", why)
+	case c.in.AcceptLoss:
+		c.v.Reclaim = former
+		c.v.Reason = fmt.Sprintf("%s: node %s, a primary before, goes on with what it has", why, former)
+	default:
+		c.v.Reason = fmt.Sprintf("%s; start %s, or lose what was written since %s was the primary (ramctrl failover --accept-data-loss)", why, c.in.Deposed.Node, former)
 	}
-	c.v.Reason = fmt.Sprintf("%s; start %s, or give another node a priority", why, c.in.Deposed.Node)
+}
+
+// former is the best of the former primaries whose data are whole: the one that was
+// primary last, as far as timelines tell. Empty when there is none.
+func (c *choice) former() string {
+	var best Candidate
+	for _, n := range c.promised {
+		if n.Former && n.Priority > 0 && (best.Node == "" || n.Timeline > best.Timeline || n.Timeline == best.Timeline && n.Node == c.in.Target) {
+			best = n
+		}
+	}
+	return best.Node
 }
 
 // byLease chooses when acknowledged writes may be on the old primary alone.
@@ -346,7 +373,12 @@ func (c *choice) tooFarBehind(n Candidate) bool {
 }
 
 func (c *choice) takeLossy(why string) {
-	if len(c.promised) == 0 || !c.promised[0].electable() {
+	switch {
+	case len(c.promised) > 0 && c.promised[0].electable():
+	case c.former() != "":
+		c.fallBack("no standby that may become primary is there")
+		return
+	default:
 		c.wait("a standby that may become primary")
 		return
 	}
@@ -374,7 +406,7 @@ func (c *choice) explain() {
 	for _, n := range c.in.Nodes {
 		x := NodeVerdict{Node: n.Node, Chosen: n.Node == c.v.Choose}
 		switch {
-		case x.Chosen:
+		case x.Chosen, n.Node == c.v.Reclaim:
 			x.Reason = c.v.Reason
 		case n.Barren:
 			x.Reason = "it was a primary before, and has to be rewound first"

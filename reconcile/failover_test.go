@@ -26,7 +26,7 @@ import (
 //	former K of NODE..., ...            those of earlier ones
 //	asks WORD...                        switchover, async, degrade, accept-loss, target=NODE, max_lag=N, waited=5s
 //	deposed NODE WORD...                dead, intact, clean, lease-over, lsn=L, timeline=N, zone=Z
-//	NODE [T:LSN] WORD...                promised at LSN of timeline T, or reachable; barren, priority=N, zone=Z
+//	NODE [T:LSN] WORD...                promised at LSN of timeline T, or reachable; barren, former=T (of timeline T), priority=N, zone=Z
 func TestFailover(t *testing.T) {
 	files, err := filepath.Glob("testdata/failover/*.txt")
 	if err != nil || len(files) == 0 {
@@ -93,6 +93,9 @@ func verdictText(v reconcile.Verdict) string {
 	lines := []string{v.Reason}
 	if v.Choose != "" {
 		lines[0] = v.Choose + ": " + v.Reason
+	}
+	if v.Reclaim != "" {
+		lines[0] = "reclaim " + v.Reclaim + ": " + v.Reason
 	}
 	if v.MayLose != "" {
 		lines = append(lines, "may lose: "+v.MayLose)
@@ -226,6 +229,10 @@ func parseCandidate(name, text string) (n reconcile.Candidate, err error) {
 			n.Reachable = true
 		case key == "barren":
 			n.Promised, n.Barren, n.LSN = true, true, 0
+		case key == "former":
+			var number int
+			number, err = strconv.Atoi(value)
+			n.Promised, n.Barren, n.Former, n.Timeline = true, true, true, pg.Timeline(number)
 		case key == "priority":
 			n.Priority, err = strconv.Atoi(value)
 		case key == "zone":

@@ -48,6 +48,11 @@ func Files(a Assignment, p Paths) pg.ConfigFiles {
 	if archives(a) {
 		settings["archive_command"], settings["restore_command"] = p.ArchiveCommand, p.RestoreCommand
 	}
+	if a.reclaims() {
+		// What others have archived since is of a history that it is not to follow.
+		settings["recovery_target_timeline"] = "current"
+		delete(settings, "restore_command")
+	}
 	if a.Upstream != nil {
 		settings["primary_conninfo"] = upstreamConninfo(a, p)
 		settings["primary_slot_name"] = a.Upstream.Slot

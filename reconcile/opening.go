@@ -101,6 +101,14 @@ func (r *Record) open(at time.Time, by string, o Open) error {
 			return fmt.Errorf("%w: the term was opened for %s", ErrStale, r.Opening.Deposed)
 		}
 		o.Opening.At, o.Opening.By = r.Opening.At, r.Opening.By
+		for _, a := range o.Assign {
+			if a.Assignment.Reclaim && !r.Assignments[a.Node].Reclaim {
+				r.note(at, Event{
+					Kind: EventFailover, Severity: Warning, Node: a.Node,
+					Message: fmt.Sprintf("node %s starts with what it wrote as a primary", a.Node), Reason: o.Opening.Reason,
+				})
+			}
+		}
 	}
 	r.Opening = &o.Opening
 	return r.assignAll(o.Assign)

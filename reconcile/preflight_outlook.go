@@ -17,6 +17,11 @@ func (f *preflight) foresee() {
 	f.p.To, f.p.Why = v.Choose, v.Reason
 	f.describe(in, v)
 	switch {
+	case v.Reclaim != "":
+		f.p.To = v.Reclaim
+		f.p.Loss = &Loss{Unknown: true, Text: fmt.Sprintf("all that was written since %s was the primary: no node that answers has it", v.Reclaim)}
+		f.p.Clients = fmt.Sprintf("writes, which fail or wait now, go on when %s takes them", v.Reclaim)
+		return
 	case v.Choose == "":
 		f.p.Why = ""
 		f.refuse("no node could be chosen now, it would wait for: %s%s", strings.TrimPrefix(v.Reason, "waits for "), f.ifAccepted())
@@ -71,6 +76,10 @@ func (f *preflight) input() FailoverInput {
 		c.Why = f.unfit(v, issued)
 		c.Promised = c.Why == ""
 		c.Reachable = c.Promised
+		if barren(f.rec, v) && f.p.Cause == OpenFailover {
+			c.Promised, c.Barren, c.Former = true, true, !v.Report.Data.Rewinding
+			c.Timeline, c.LSN = v.Report.Data.Timeline, 0
+		}
 		if f.p.Cause == OpenSwitchover && c.Promised {
 			// The old primary does not end before its standbys have all it wrote, its
 			// last record included.

@@ -48,6 +48,9 @@ func Succeed(rec *Record, obs Observed) Succession {
 	}
 	in := FailoverInputOf(rec, obs)
 	v := Failover(in)
+	if v.Reclaim != "" && !rec.Assignments[v.Reclaim].Reclaim {
+		return Succession{Open: reclaim(rec, v)}
+	}
 	if v.Choose == "" {
 		return Succession{Waits: v.Reason, Bar: !in.Deposed.Dead}
 	}
@@ -201,11 +204,21 @@ func freeze(rec *Record, term uint64, o Opening) []Assign {
 			continue
 		}
 		a.Serial++
-		a.Role, a.Term, a.Upstream, a.Rewind, a.Revived = RoleStandby, term, nil, false, false
+		a.Role, a.Term, a.Upstream, a.Rewind, a.Revived, a.Reclaim = RoleStandby, term, nil, false, false, false
 		a.Clean = o.Stopping && name == o.Deposed
 		list = append(list, Assign{Node: name, Assignment: a})
 	}
 	return list
+}
+
+// reclaim has a former primary become a candidate with what it wrote.
+func reclaim(rec *Record, v Verdict) *Open {
+	o := *rec.Opening
+	a := rec.Assignments[v.Reclaim]
+	a.Serial++
+	a.Reclaim = true
+	o.Reason = v.Reason
+	return &Open{Term: rec.Term, Opening: o, Assign: []Assign{{Node: v.Reclaim, Assignment: a}}}
 }
 
 // awaitStop has a switchover go on when the old primary has stopped, or will not.
@@ -305,7 +318,7 @@ func candidateOf(rec *Record, obs Observed, n spec.Node) Candidate {
 	held := issued.Frozen() && issued.Term == rec.Term && r.Serial == issued.Serial
 	switch {
 	case held && barren(rec, v) && r.Activity == nil:
-		c.Promised, c.Barren, c.Timeline, c.LSN = true, true, r.Data.Timeline, 0
+		c.Promised, c.Barren, c.Former, c.Timeline, c.LSN = true, true, !r.Data.Rewinding, r.Data.Timeline, 0
 	case issued.Role == "":
 		c.Why = "it holds no data yet"
 	case !v.Reachable:
@@ -341,6 +354,9 @@ func elect(rec *Record, obs Observed, in FailoverInput, v Verdict) *Elect {
 	chosen.Settings = maps.Clone(chosen.Settings)
 	if v.Choose != in.Deposed.Node {
 		e.Timeline = nextTimeline(rec, obs)
+		if chosen.Reclaim {
+			e.Timeline++ // it does not continue the timeline before, and a gap says so: see ahead
+		}
 		chosen.Timeline = e.Timeline
 		set := fullSync(rec.Spec, v.Choose)
 		e.Sync = &set

@@ -57,6 +57,20 @@ func TestTheSameSegmentAgainIsAcceptedWhenIdentical(t *testing.T) {
 	}
 }
 
+// Of two servers that left a timeline within one segment each has a partial one.
+func TestAnotherPartialSegmentIsNotStored(t *testing.T) {
+	b := newBench(t, Holder)
+	for content := range uint64(2) {
+		b.write(t, nth(3)+".partial", segment(t, nth(3), systemID, content+1))
+		if err := b.Push(t.Context(), nth(3)+".partial"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := b.State(); s.Error != "" {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestOfTwoHoldersOneWins(t *testing.T) {
 	for round := range 5 {
 		a := newBench(t, Holder)

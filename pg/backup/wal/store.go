@@ -40,7 +40,12 @@ func (a *Archiver) store(ctx context.Context, file string, workers int) error {
 			return err
 		}
 		err := create(ctx, h, object, f, workers)
-		if errors.Is(err, backup.ErrExists) {
+		switch {
+		case errors.Is(err, backup.ErrExists) && n.Kind == Partial:
+			// Two servers that left the timeline at different points each have one. The first
+			// segment of the timeline that each began has all of it.
+			err = nil
+		case errors.Is(err, backup.ErrExists):
 			err = compare(ctx, h, object, f)
 		}
 		if err != nil {

@@ -187,10 +187,14 @@ func (h *host) act() {
 			return
 		}
 	case reconcile.ActInit, reconcile.ActClone, reconcile.ActRewind:
-		w.note("%s: begins to %s for %d", h.name, act.Kind, r.assignment.Serial)
 		if act.Kind == reconcile.ActRewind {
+			if w.source(h) == nil {
+				r.problem = &reconcile.Problem{Step: act.Step, Text: "the upstream does not answer", Attempts: 1}
+				return
+			}
 			h.disk.rewinding = true
 		}
+		w.note("%s: begins to %s for %d", h.name, act.Kind, r.assignment.Serial)
 		r.busy = &busy{act: act, left: 1 + w.random.IntN(8)}
 		return
 	}

@@ -44,13 +44,14 @@ func (w *World) startHost(h *host) {
 }
 
 // wipe loses a data directory with the server that ran on it. It happens to one host at
-// most, and while another is a standby: each further one could take the last copy of a write.
+// most, and while another has data that it could go on with: each further one could take
+// the last copy.
 func (w *World) wipe(h *host) {
-	standby := slices.ContainsFunc(w.hosts, func(o *host) bool {
+	another := slices.ContainsFunc(w.hosts, func(o *host) bool {
 		n, known := w.record().Spec.Node(o.name)
-		return o != h && o.disk.control == "in archive recovery" && known && n.Electable()
+		return o != h && known && n.Electable() && o.disk.state == pg.DirCluster && !o.disk.rewinding
 	})
-	if w.wiped || !standby || h.disk.state != pg.DirCluster {
+	if w.wiped || !another || h.disk.state != pg.DirCluster {
 		return
 	}
 	w.note("FAULT %s: the data directory is gone", h.name)
@@ -274,7 +275,9 @@ func (w *World) respec(h *host) {
 	for i := range next.Nodes {
 		n := &next.Nodes[i]
 		if !n.Witness && n.Name != rec.Primary && rec.Opening == nil && w.chance(20) {
-			n.Priority = 50 * w.random.IntN(3)
+			if n.Priority = 50 * w.random.IntN(3); w.wiped { // it may be the one that is left
+				n.Priority += 50
+			}
 		}
 		if n.Electable() {
 			electable++

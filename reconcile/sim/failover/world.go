@@ -152,7 +152,7 @@ func (w *World) Settle(n int) error {
 	w.heal()
 	for i := range n {
 		w.step()
-		if i == n/2 {
+		if i >= n/2 && i%(n/8) == 0 {
 			w.giveUpData()
 		}
 		if err := w.Err(); err != nil {
