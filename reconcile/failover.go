@@ -227,8 +227,8 @@ func (c *choice) reached() bool {
 		c.promised[0].electable() && c.promised[0].Timeline >= c.in.Deposed.Timeline
 }
 
-func (c *choice) hasPromised(node string) bool {
-	return slices.ContainsFunc(c.promised, func(n Candidate) bool { return n.Node == node })
+func (c *choice) mayTakeTarget() bool {
+	return slices.ContainsFunc(c.promised, func(n Candidate) bool { return n.Node == c.in.Target && n.electable() })
 }
 
 // mayYetPromise reports whether nodes answer that have not promised yet.
@@ -250,7 +250,7 @@ func (c *choice) takeBest() {
 	switch {
 	case !best.electable():
 		c.fallBack("none of those that promised may become primary")
-	case c.in.AcceptLoss && c.in.Target != "" && c.hasPromised(c.in.Target):
+	case c.in.AcceptLoss && c.mayTakeTarget():
 		c.takeTarget(furthest)
 	case furthest.further(best):
 		c.fallBack(fmt.Sprintf("%s may have acknowledged writes that %s lacks, and its priority is 0", furthest.Node, best.Node))
@@ -308,7 +308,7 @@ func (c *choice) answers(node string) bool {
 }
 
 // fallBack starts the former primary again, if that can be, or else goes on with an
-// earlier one.
+// earlier one, which the operator has to name: it costs all that was written since.
 func (c *choice) fallBack(why string) {
 	former := c.former()
 	switch {
@@ -318,20 +318,24 @@ func (c *choice) fallBack(why string) {
 		c.v.Reason = fmt.Sprintf("%s; start %s, or give another node a priority", why, c.in.Deposed.Node)
 	case c.mayYetPromise() && c.in.Waited < c.in.Patience:
 		c.wait("those that answer to disconnect; %s", why)
-	case c.in.AcceptLoss:
+	case c.in.AcceptLoss && c.in.Target == former:
 		c.v.Reclaim = former
 		c.v.Reason = fmt.Sprintf("%s: node %s, a primary before, goes on with what it has", why, former)
 	default:
-		c.v.Reason = fmt.Sprintf("%s; start %s, or lose what was written since %s was the primary (ramctrl failover --accept-data-loss)", why, c.in.Deposed.Node, former)
+		c.v.Reason = fmt.Sprintf("%s; start %s, or lose what was written since %s was the primary (ramctrl failover --accept-data-loss --to %[3]s)", why, c.in.Deposed.Node, former)
 	}
 }
 
-// former is the best of the former primaries whose data are whole: the one that was
-// primary last, as far as timelines tell. Empty when there is none.
+// former is the former primary whose data are whole that was asked for, or else the one
+// that was primary last, as far as timelines tell. Empty when there is none.
 func (c *choice) former() string {
 	var best Candidate
 	for _, n := range c.promised {
-		if n.Former && n.Priority > 0 && (best.Node == "" || n.Timeline > best.Timeline || n.Timeline == best.Timeline && n.Node == c.in.Target) {
+		switch {
+		case !n.Former || n.Priority == 0:
+		case n.Node == c.in.Target:
+			return n.Node
+		case best.Node == "" || n.Timeline > best.Timeline:
 			best = n
 		}
 	}

@@ -150,9 +150,14 @@ func (f *preflight) checkTarget() {
 	}
 	if refusal := f.wrongTarget(); refusal != "" {
 		f.refuse("%s", refusal)
-	} else if why := f.unfit(f.obs.Nodes[f.target], f.rec.Assignments[f.target]); why != "" {
+	} else if why := f.unfit(f.obs.Nodes[f.target], f.rec.Assignments[f.target]); why != "" && !f.former(f.obs.Nodes[f.target]) {
 		f.refuse("node %s cannot become the primary: %s; see ramctrl status", f.target, why)
 	}
+}
+
+// former reports whether a node is a former primary that an operator could go on with.
+func (f *preflight) former(v NodeView) bool {
+	return f.acceptLoss && f.p.Cause == OpenFailover && barren(f.rec, v) && !v.Report.Data.Rewinding
 }
 
 // wrongTarget is why the node that was asked for cannot be meant, however it is doing;

@@ -12,8 +12,8 @@ import (
 // Expired are the backups of a block that its keep rule no longer wants, oldest first:
 // neither among the newest keep.Last nor younger than keep.Days. A backup that is
 // known not to restore does not count among the newest, and goes when keep.Last that
-// do, or that do not, have come after it: somebody may want to look at it. The newest that was proven to restore never expires (S7); nor does anything while
-// now is not known.
+// do, or that do not, have come after it: somebody may want to look at it. The newest
+// that was proven to restore never expires (S7); nor does anything while now is not known.
 func Expired(b spec.Backup, backups []CatalogBackup, now time.Time) []string {
 	if now.IsZero() {
 		return nil

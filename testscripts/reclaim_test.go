@@ -44,13 +44,17 @@ func TestTheLastCopyIsAFormerPrimary(t *testing.T) {
 			}
 			return nil
 		})
-		want := "with --accept-data-loss node " + former + " would become the primary, and may lose: all that was written since"
-		if r := c.Ctl("failover", "--auto-approve"); r.Code != 1 || !strings.Contains(r.Stdout, want) {
-			t.Errorf("want %q and exit code 1: %s", want, r)
+		for flag, want := range map[string]string{
+			"--auto-approve":     "ramctrl failover --accept-data-loss",
+			"--accept-data-loss": "ramctrl failover --accept-data-loss --to " + former,
+		} {
+			if r := c.Ctl("failover", "--auto-approve", flag); r.Code != 1 || !strings.Contains(r.Stdout, want) {
+				t.Errorf("want %q and exit code 1: %s", want, r)
+			}
 		}
 	})
 	c.Part("it goes on with what it has, and the other one follows", func(t *testing.T) {
-		text := c.CtlOK("failover", "--accept-data-loss", "--auto-approve")
+		text := c.CtlOK("failover", "--accept-data-loss", "--to", former, "--auto-approve")
 		if !strings.Contains(text, former) || !strings.Contains(text, "all that was written since") {
 			t.Errorf("ramctrl failover says:\n%s", text)
 		}

@@ -113,7 +113,7 @@ func TestEndOfPostmasterIsToldAndNothingSurvivesIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			c := w.spawn(t)
-			w.keepCommitting(t)
+			w.keepBusy(t)
 			test.end(t, c)
 			waitDone(t, c)
 			if n := w.processes(t); n != 0 {
@@ -173,9 +173,7 @@ func TestServerQuitsWhenItsGuardIsKilled(t *testing.T) {
 func TestGuardClearsWhatAnEarlierServerLeftBehind(t *testing.T) {
 	w := newWorld(t)
 	c := w.spawn(t)
-	for range 3 { // one that waits for a buffer in that moment ends with its postmaster
-		w.keepCommitting(t)
-	}
+	w.keepBusy(t)
 	kill(t, c.Last().GuardPID, syscall.SIGSTOP) // lest it clears up itself
 	kill(t, c.Last().PID, syscall.SIGKILL)
 	kill(t, c.Last().GuardPID, syscall.SIGKILL)

@@ -228,6 +228,15 @@ func (w *world) keepCommitting(t *testing.T) {
 	})
 }
 
+// keepBusy keeps so many sessions committing that some outlive their postmaster: one that
+// waits for a buffer in that moment ends with it.
+func (w *world) keepBusy(t *testing.T) {
+	t.Helper()
+	for range 3 {
+		w.keepCommitting(t)
+	}
+}
+
 func (w *world) processes(t *testing.T) int {
 	t.Helper()
 	found, err := Processes(w.cfg.DataDir)

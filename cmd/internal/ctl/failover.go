@@ -43,8 +43,8 @@ What would happen is shown first: who would become the primary and why, how far
 every standby is, and what may be lost. In quorum mode no acknowledged write is lost,
 and what cannot be done without a loss is refused. --accept-data-loss is the word to
 go ahead all the same; how many bytes it costs, as far as that can be known, is said
-before anything is done. With it, --to insists on the node, and where nothing is left
-but the data of a former primary the cluster goes on with those.
+before anything is done. With it, --to insists on the node, also on a former primary
+when its data are the last that are left.
 
 A term that is open already, since the cluster looks for a primary and waits, can be
 given the node with --to, or the word on losses with --accept-data-loss.

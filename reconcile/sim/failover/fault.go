@@ -68,9 +68,15 @@ func (w *World) giveUpData() {
 	if !w.wiped || rec.Opening == nil && (p == nil || p.disk.state == pg.DirCluster) {
 		return
 	}
+	target := ""
+	for _, h := range w.hosts {
+		if h.disk.state == pg.DirCluster && !h.disk.rewinding && h.data().WasPrimary() {
+			target = h.name
+		}
+	}
 	for _, h := range w.hosts {
 		if h.awake() && h.ramd.leads != nil {
-			w.try(h, reconcile.Command{Open: reconcile.OpenFor(h.record(), reconcile.OpenFailover, "", true)}, "OPERATOR failover, with loss")
+			w.try(h, reconcile.Command{Open: reconcile.OpenFor(h.record(), reconcile.OpenFailover, target, true)}, "OPERATOR failover, with loss, to "+target)
 		}
 	}
 }
