@@ -77,7 +77,7 @@ func factsOf(name string, d *differ, slots []Drift) facts {
 		Server: r.Server.State, Recovery: r.Server.Recovery, Streaming: v.StreamingFrom(issued.Upstream),
 		Behind:     r.Written < issued.Serial || r.Loaded < issued.Serial || r.Settled < issued.Serial,
 		Restarting: r.Started < issued.Restart, Outlived: outlived(name, v, o.Nodes[rec.Primary]) && !d.catchesUp(v),
-		Pending: r.Server.PendingRestart, Drift: slices.Concat(r.Drift, slots), Retired: r.Retired,
+		Pending: slices.Concat(r.Server.PendingRestart), Drift: slices.Concat(r.Drift, slots), Retired: r.Retired,
 		Settings: map[string]string{},
 	}
 	if name == d.primary.Name {

@@ -67,4 +67,12 @@ func TestAPlanIsStaleWhenWhatItDependsOnHasMovedOn(t *testing.T) {
 	if digest("") != before {
 		t.Error("time alone makes a plan stale")
 	}
+	// The leader's own report is not sent to it; another leader gets it in JSON.
+	obs := seen(t, w, "")
+	v := obs.Nodes["a"]
+	v.Report.Server.PendingRestart, v.Report.Drift = []string{}, []reconcile.Drift{}
+	obs.Nodes["a"] = v
+	if reconcile.Diff(w.Record.Spec, w.Record, obs).Base.Observed != before {
+		t.Error("another leader makes a plan stale")
+	}
 }
